@@ -1,0 +1,46 @@
+"""Durable, punctual timers for Celery: a task is enqueued when its Redis key expires."""
+
+from __future__ import annotations
+
+from celery_redis_expiry.errors import (
+    ExpiryError,
+    InvalidTimer,
+    NamespaceTaken,
+    NotConfigured,
+    StoreFull,
+    StoreUnavailable,
+    TimerExists,
+)
+from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult
+from celery_redis_expiry.scheduling import (
+    BadItem,
+    ScheduleSummary,
+    cancel,
+    get_timer,
+    reschedule,
+    schedule_many_on_expiry,
+    schedule_on_expiry,
+)
+from celery_redis_expiry.timer import Timer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadItem",
+    "ExpiryError",
+    "InvalidTimer",
+    "NamespaceTaken",
+    "NotConfigured",
+    "ScheduleSummary",
+    "ScheduledGroupResult",
+    "ScheduledResult",
+    "StoreFull",
+    "StoreUnavailable",
+    "Timer",
+    "TimerExists",
+    "cancel",
+    "get_timer",
+    "reschedule",
+    "schedule_many_on_expiry",
+    "schedule_on_expiry",
+]

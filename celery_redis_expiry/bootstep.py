@@ -1,0 +1,58 @@
+"""The bootstep: builds the service in a worker with the pool `expiry`, starts it and stops it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+
+from celery_redis_expiry.errors import NotConfigured
+from celery_redis_expiry.pool import TaskPool
+from celery_redis_expiry.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+class ExpiryStep(bootsteps.StartStopStep):
+    """A step of the worker, not of its consumer: it outlives the loss of the broker connection."""
+
+    requires = {"celery.worker.components:Pool"}
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self.service: Service | None = None
+        if self.include_if(worker):
+            queues = worker.app.amqp.queues
+            queues.deselect(list(queues.consume_from))
+
+    def include_if(self, worker: Any) -> bool:
+        pool = worker.pool_cls
+        return isinstance(pool, type) and issubclass(pool, TaskPool)
+
+    def create(self, worker: Any) -> Any:
+        try:
+            self.service = Service(worker.app, worker.hostname)
+        except NotConfigured as exc:
+            self._refuse(exc)
+        return self
+
+    def start(self, worker: Any) -> None:
+        assert self.service is not None
+        try:
+            self.service.start()
+        except NotConfigured as exc:
+            self._refuse(exc)
+
+    def stop(self, worker: Any) -> None:
+        if self.service is not None:
+            self.service.stop()
+
+    def terminate(self, worker: Any) -> None:
+        self.stop(worker)
+
+    @staticmethod
+    def _refuse(exc: NotConfigured) -> None:
+        """A setting is wrong: say which, without a traceback, and end."""
+        logger.critical("expiry: %s", exc)
+        raise SystemExit(1) from exc

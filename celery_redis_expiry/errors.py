@@ -1,0 +1,42 @@
+"""Every error this package raises on purpose: one root, and each message says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celery_redis_expiry.scheduling import ScheduleSummary
+
+
+class ExpiryError(Exception):
+    """Root of the errors of this package."""
+
+
+class InvalidTimer(ExpiryError, ValueError):
+    """An argument can't make a timer; raised before anything is stored."""
+
+
+class TimerExists(ExpiryError):
+    """A timer of this name or task id is already waiting (`if_exists="raise"`, or a repeated task id)."""
+
+
+class NotConfigured(ExpiryError):
+    """A setting is missing or can't be used."""
+
+
+class NamespaceTaken(NotConfigured):
+    """The namespace in this Redis belongs to another app or to another broker."""
+
+
+class StoreUnavailable(ExpiryError):
+    """Redis can't be reached, is read-only, or refused the command.
+
+    Attributes:
+        summary: what `schedule_many_on_expiry` had stored until then, else None.
+    """
+
+    summary: ScheduleSummary | None = None
+
+
+class StoreFull(StoreUnavailable):
+    """Redis is at its `maxmemory`: nothing was stored."""

@@ -1,0 +1,48 @@
+-- claim: take due timers for publishing, until the lease ends.
+-- KEYS: due timers parked claimed claims, then the trigger keys
+-- ARGV: token lease_ms recheck_ms, then per timer: member expired
+--   expired: "1" where an event said that the trigger key has expired, "0" where only the index says so
+-- RETURNS: {now_ms, claims}: claims is a flat list of member due_ms attempts record ("" where it is missing)
+local due_index, timers, parked, claimed, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, lease, recheck = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local lease_end = string.format('%.0f', now + lease)
+local taken = {}
+
+local function give(member, due, attempts)
+  taken[#taken + 1] = member
+  taken[#taken + 1] = due
+  taken[#taken + 1] = attempts
+  taken[#taken + 1] = redis.call('HGET', timers, member) or ''
+end
+
+local k = 6
+for a = 4, #ARGV, 2 do
+  local member, expired = ARGV[a], ARGV[a + 1] == '1'
+  local holder, first_due, attempts = string.match(redis.call('HGET', claims, member) or '', '^([^:]*):(%d+):(%d+)$')
+  local score, home = redis.call('ZSCORE', due_index, member), due_index
+  if not score then score, home = redis.call('ZSCORE', parked, member), parked end
+  if holder == token then
+    give(member, first_due, attempts) -- the reply to this very call was lost
+  elseif score then
+    local ttl = redis.call('PTTL', KEYS[k])
+    -- each ZREM comes before its ZADD: it frees memory, after which a full Redis lets the script write
+    if ttl == -1 then
+      redis.call('ZREM', home, member)
+      redis.call('ZADD', parked, string.format('%.0f', now + recheck), member)
+    elseif ttl >= 0 then
+      redis.call('ZREM', home, member)
+      redis.call('ZADD', due_index, string.format('%.0f', now + ttl), member)
+    elseif expired or (home == due_index and tonumber(score) <= now) then
+      local due = first_due or string.format('%.0f', math.min(tonumber(score), now))
+      attempts = attempts or '0'
+      redis.call('ZREM', home, member)
+      redis.call('ZADD', claimed, lease_end, member)
+      redis.call('HSET', claims, member, token .. ':' .. due .. ':' .. attempts)
+      give(member, due, attempts)
+    end
+  end
+  k = k + 1
+end
+return {string.format('%.0f', now), taken}

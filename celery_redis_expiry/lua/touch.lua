@@ -1,0 +1,38 @@
+-- touch: let due trigger keys expire now, and follow the TTL of those that were given another one.
+-- KEYS: due parked, then the trigger keys
+-- ARGV: recheck_ms, then the members
+-- RETURNS: {gone, moved, parked, earliest}: three counts, and the earliest new due time (ms) or ""
+local due_index, parked = KEYS[1], KEYS[2]
+local recheck = tonumber(ARGV[1])
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local gone, moved, now_parked, earliest = 0, 0, 0, nil
+
+-- ZREM comes before ZADD: it frees memory, after which a full Redis lets the script write
+local function put(from, to, score, member)
+  redis.call('ZREM', from, member)
+  redis.call('ZADD', to, string.format('%.0f', score), member)
+end
+
+for i = 2, #ARGV do
+  local member = ARGV[i]
+  local home = redis.call('ZSCORE', due_index, member) and due_index
+    or redis.call('ZSCORE', parked, member) and parked
+  -- asking for the TTL of a key whose time has come deletes it and sends its expired event
+  local ttl = redis.call('PTTL', KEYS[i + 1])
+  if home and ttl == -1 then
+    put(home, parked, now + recheck, member)
+    now_parked = now_parked + 1
+  elseif home and ttl >= 0 then
+    put(home, due_index, now + ttl, member)
+    moved = moved + 1
+    if not earliest or now + ttl < earliest then earliest = now + ttl end
+  elseif home then
+    if home == parked then
+      put(parked, due_index, now, member)
+      if not earliest or now < earliest then earliest = now end
+    end
+    gone = gone + 1
+  end
+end
+return {gone, moved, now_parked, earliest and string.format('%.0f', earliest) or ''}

@@ -1,0 +1,127 @@
+"""Keyspace notifications: switches them on, proves with a probe key that they arrive, notices when they stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from redis import exceptions as redis_errors
+
+from celery_redis_expiry.connections import Location
+from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.keys import PROBE, Keys, member, new_token
+from celery_redis_expiry.loop import Loop
+
+logger = logging.getLogger(__name__)
+
+#: Seconds within which a probe's event must arrive.
+PATIENCE = 1.0
+#: Seconds between two checks while the events do not arrive.
+RECHECK = 60.0
+
+
+class Notifications(Loop):
+    """Whether expired events arrive.
+
+    Arguments:
+        configure: whether the server may be configured (`expiry_configure_notifications`).
+        follow: whether the events of foreign TTL changes are needed as well.
+
+    Attributes:
+        on: True only while they are proven to arrive; otherwise the pacer claims by itself, on time.
+    """
+
+    name = "notifications"
+
+    def __init__(self, location: Location, keys: Keys, *, configure: bool, follow: bool) -> None:
+        super().__init__()
+        self.on = False
+        self.settled = threading.Event()
+        self._client = location.client()
+        self._keys = keys
+        self._wanted = "Kxg" if follow else "Kx"
+        self._configure = configure
+        self._check = threading.Event()
+        self._arrived = threading.Event()
+        self._probe = ""
+        self._warned = ""
+
+    def check(self) -> None:
+        """Prove anew: the connection is a new one, or an event did not come."""
+        self.on = False
+        self._check.set()
+
+    def arrived(self, probe: str) -> None:
+        """The listener heard of a probe key."""
+        if probe == self._probe:
+            self._arrived.set()
+
+    def interrupt(self) -> None:
+        self._check.set()
+        self._arrived.set()
+
+    def one_pass(self) -> None:
+        known_good = self.on or not self.settled.is_set()
+        if not self._check.wait(None if known_good else RECHECK) and self.on:
+            return
+        if self.stopping.is_set():
+            return
+        self._check.clear()
+        try:
+            remedy = self._switch_on() if self._configure else ""
+            self.on = self._prove()
+        except redis_errors.RedisError as exc:
+            self._check.set()
+            raise StoreUnavailable(str(exc)) from exc
+        self._tell(remedy)
+        self.settled.set()
+
+    def _switch_on(self) -> str:
+        """Add the flags that are missing. Returns why that was not possible, or nothing."""
+        try:
+            flags = str(self._client.config_get("notify-keyspace-events").get("notify-keyspace-events", ""))
+            # A is an alias of g$lshzxetd
+            missing = [
+                flag for flag in self._wanted if flag not in flags and not (flag in "xg" and "A" in flags)
+            ]
+            if missing:
+                self._client.config_set("notify-keyspace-events", flags + "".join(missing))
+                logger.info("expiry: added %r to notify-keyspace-events, was %r", "".join(missing), flags)
+        except redis_errors.ConnectionError:
+            raise
+        except redis_errors.ResponseError as exc:
+            return f"the server refuses CONFIG ({exc})"
+        return ""
+
+    def _prove(self) -> bool:
+        probe = self._probe = member(new_token(), PROBE)
+        self._arrived.clear()
+        key = self._keys.trigger(probe)
+        self._client.set(key, "", px=1)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and not self.stopping.is_set():
+            # asking for a key whose time has come makes Redis delete it and send the event
+            self._client.exists(key)
+            if self._arrived.wait(0.02):
+                return True
+        return False
+
+    def _tell(self, obstacle: str) -> None:
+        if self.on:
+            if self._warned:
+                logger.info("expiry: keyspace notifications arrive again")
+            self._warned = ""
+            return
+        reason = obstacle or (
+            "they don't arrive" if self._configure else "expiry_configure_notifications is off"
+        )
+        if reason != self._warned:
+            logger.warning(
+                "expiry: no keyspace notifications: %s. Timers fire on time all the same, by the index; only a trigger "
+                "key that another client gave an EARLIER expiry waits for its indexed due time. Remedy: "
+                'notify-keyspace-events "%s" added to what is set, in redis.conf or at the provider',
+                reason,
+                self._wanted,
+            )
+            self._warned = reason

@@ -1,0 +1,69 @@
+"""The results that scheduling returns: Celery's own, and what a timer adds to them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery.result import AsyncResult, GroupResult
+
+from celery_redis_expiry.store import store_of
+from celery_redis_expiry.timer import Timer
+
+
+class _Timed:
+    """What every scheduled result can do. Each asks Redis: a timer may be moved by anybody."""
+
+    id: str
+    app: Any
+
+    @property
+    def timer(self) -> Timer | None:
+        """The timer, or None once it fired or was cancelled."""
+        return store_of(self.app).get(self.id, by_name=False)
+
+    @property
+    def due(self) -> datetime | None:
+        """When it fires, aware, UTC; None once fired, or while parked."""
+        timer = self.timer
+        return timer.due if timer else None
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until it fires; None once fired, or while parked."""
+        timer = self.timer
+        return timer.remaining if timer else None
+
+    def cancel(self) -> bool:
+        """Forget the timer: True if it was waiting and will not fire."""
+        return store_of(self.app).cancel(self.id, by_name=False)
+
+    def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
+        """Give the timer another due time: True if it was there. See `reschedule`."""
+        from celery_redis_expiry.scheduling import reschedule
+
+        return reschedule(self, seconds, at=at)
+
+
+class ScheduledResult(_Timed, AsyncResult):
+    """An AsyncResult of a task that a timer will send: `get()` waits until it fired and ran."""
+
+
+class ScheduledGroupResult(_Timed, GroupResult):
+    """A GroupResult of a group that a timer will apply."""
+
+
+def scheduled(result: Any, app: Any, id: str | None = None) -> ScheduledResult | ScheduledGroupResult:
+    """Turn a result as Celery gave it into a scheduled one.
+
+    Arguments:
+        id: the task id of the timer that has the name now, where that is an older one
+            (`if_exists` keep or extend).
+    """
+    if id is not None and id != result.id:
+        return ScheduledResult(id, app=app)
+    if isinstance(result, GroupResult):
+        return ScheduledGroupResult(result.id, result.results, parent=result.parent, app=app)
+    timed = ScheduledResult(result.id, parent=result.parent, app=app)
+    timed.ignored = getattr(result, "ignored", False)
+    return timed

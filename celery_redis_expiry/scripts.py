@@ -1,0 +1,41 @@
+"""The Lua scripts by name: `lua/<verb>.lua`, each one change of state, all of it or nothing."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+NAMES = (
+    "ack",
+    "bury",
+    "cancel",
+    "claim",
+    "discard",
+    "enter",
+    "inspect",
+    "look",
+    "recover",
+    "release",
+    "retry",
+    "schedule",
+    "touch",
+)
+
+
+class Scripts:
+    """The scripts, bound to a Redis client: `scripts.claim(keys=…, args=…)`.
+
+    redis-py sends EVALSHA, and loads a script again where the server has lost it.
+    """
+
+    def __init__(self, client: Any) -> None:
+        for name in NAMES:
+            setattr(self, name, client.register_script(source(name)))
+
+    def __getattr__(self, name: str) -> Any:  # for the type checker: every script is set in __init__
+        raise AttributeError(name)
+
+
+def source(name: str) -> str:
+    """The text of one script."""
+    return files("celery_redis_expiry").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,110 @@
+"""Listener, pacer and dispatcher, put together: what an expiry worker runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from kombu import Connection
+
+from celery_redis_expiry.dispatcher import Dispatcher
+from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.listener import Listener
+from celery_redis_expiry.notifications import Notifications
+from celery_redis_expiry.pacer import Pacer
+from celery_redis_expiry.publisher import Publisher
+from celery_redis_expiry.settings import Settings
+from celery_redis_expiry.store import store_of
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a warm shutdown gives each part to finish what it is doing.
+STOP_TIMEOUT = 15.0
+
+
+class Service:
+    """Everything of an expiry worker but Celery's own.
+
+    Arguments:
+        app: the Celery app.
+        worker: the worker's node name.
+    """
+
+    def __init__(self, app: Any, worker: str) -> None:
+        settings = Settings.of(app)
+        self.app = app
+        self.store = store_of(app)
+        self.notifications = Notifications(
+            self.store.location,
+            self.store.keys,
+            configure=settings.configure_notifications,
+            follow=settings.follow_foreign_ttl,
+        )
+        self.dispatcher = Dispatcher(
+            self.store,
+            Publisher(app),
+            lease=settings.lease,
+            batch=int(settings.batch_size),
+            worker=worker,
+        )
+        self.pacer = Pacer(
+            self.store, self.dispatcher, self.notifications, worker=worker, batch=int(settings.batch_size)
+        )
+        self.dispatcher.hungry = self.pacer.poke
+        self.listener = Listener(
+            self.store,
+            self.dispatcher,
+            self.notifications,
+            self.pacer.poke,
+            follow=settings.follow_foreign_ttl,
+        )
+
+    def start(self) -> None:
+        """Start; waits for a Redis that can't be reached, as a worker waits for its broker.
+
+        Raises:
+            NamespaceTaken: this namespace is another app's or another broker's.
+        """
+        self._enter()
+        # the listener first: what expires while the pacer reads the index must be heard
+        for loop in (self.notifications, self.listener, self.dispatcher, self.pacer):
+            loop.start()
+        self.notifications.settled.wait(3)
+        counts = self.store.counts()
+        logger.info(
+            "expiry: watching %s, namespace %s: %d timers waiting, %d dead letters, notifications %s",
+            self.store.location.url,
+            self.store.keys.namespace_name,
+            counts["waiting"],
+            counts["dead"],
+            "on" if self.notifications.on else "OFF (timers fire by the index, on time)",
+        )
+
+    def _enter(self) -> None:
+        delay = 0.5
+        while True:
+            try:
+                return self.store.enter(broker_identity(self.app))
+            except StoreUnavailable as exc:
+                logger.error("expiry: %s; trying again in %.0f s", exc, delay)
+                time.sleep(delay)
+                delay = min(30.0, delay * 2)
+
+    def stop(self) -> None:
+        """Warm shutdown: what is being published is finished; nothing stays claimed."""
+        for loop in (self.listener, self.pacer, self.dispatcher, self.notifications):
+            if not loop.stop(STOP_TIMEOUT):
+                logger.warning("expiry: the %s did not stop within %.0f s", loop.name, STOP_TIMEOUT)
+        logger.info("expiry: stopped")
+
+
+def broker_identity(app: Any) -> str:
+    """Which broker messages go to, without credentials: what a namespace records."""
+    connection: Connection = app.connection_for_write()
+    host = connection.hostname or "localhost"
+    host = "localhost" if host in ("127.0.0.1", "::1") else host
+    port = connection.port or connection.transport.default_port or ""
+    return (
+        f"{connection.transport_cls}://{host}:{port}/{str(connection.virtual_host or '').strip('/') or '0'}"
+    )

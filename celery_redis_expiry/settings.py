@@ -1,0 +1,121 @@
+"""Every setting of the package: name, type, default and meaning, in one place.
+
+They live in the Celery configuration (`app.conf.expiry_namespace = "shop"`), and so in Django's
+settings as `CELERY_EXPIRY_NAMESPACE` where the app reads them with `namespace="CELERY"`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from celery_redis_expiry.errors import NotConfigured
+
+#: What a namespace may consist of: nothing that a key pattern or a Cluster hash tag would read as syntax.
+NAMESPACE = re.compile(r"[A-Za-z0-9_.@/-]{1,100}")
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one app, checked. Each is `expiry_` plus the field's name."""
+
+    redis_url: str | None = _setting(
+        None,
+        "Where the timers live: a `redis`, `rediss`, `unix` or `sentinel` URL. "
+        "Without it: the broker if that is Redis, else the result backend if that is.",
+    )
+    redis_options: dict[str, Any] | None = _setting(
+        None,
+        "Further options for the connection to `expiry_redis_url`, by the names that "
+        "`broker_transport_options` uses (`master_name`, `sentinel_kwargs`, `username`, `global_keyprefix`, "
+        "`ssl_ca_certs`, `socket_timeout` and the like).",
+    )
+    namespace: str | None = _setting(
+        None,
+        "Keeps the timers of one app from another's in the same Redis. Default: the app's main name. "
+        "Letters, digits and `_ . @ / -`.",
+    )
+    configure_notifications: bool = _setting(
+        True,
+        "Whether the expiry worker may add the flags it needs to `notify-keyspace-events` "
+        "(it never removes any).",
+    )
+    follow_foreign_ttl: bool = _setting(
+        False,
+        "Whether a trigger key that some other client gave an earlier expiry fires on time: the worker "
+        "then listens to every change of its trigger keys. Later ones are always followed.",
+    )
+    lease: float = _setting(
+        60.0,
+        "Seconds for which a worker that claimed a timer may publish it; a dead worker's timers fire "
+        "after it. At least 5.",
+    )
+    batch_size: int = _setting(
+        500,
+        "How many timers are claimed and published together, 1 to 1000.",
+    )
+
+    def __post_init__(self) -> None:
+        _check("redis_url", self.redis_url is None or isinstance(self.redis_url, str), "a URL or None")
+        _check(
+            "redis_options",
+            self.redis_options is None or isinstance(self.redis_options, dict),
+            "a dict or None",
+        )
+        _check(
+            "namespace",
+            self.namespace is None
+            or (isinstance(self.namespace, str) and bool(NAMESPACE.fullmatch(self.namespace))),
+            "1 to 100 letters, digits or _ . @ / -",
+        )
+        for name in ("configure_notifications", "follow_foreign_ttl"):
+            _check(name, isinstance(getattr(self, name), bool), "True or False")
+        _check("lease", _is_number(self.lease) and 5 <= self.lease <= 86400, "seconds from 5 to 86400")
+        _check(
+            "batch_size",
+            _is_number(self.batch_size)
+            and int(self.batch_size) == self.batch_size
+            and 1 <= self.batch_size <= 1000,
+            "a whole number from 1 to 1000",
+        )
+
+    @classmethod
+    def of(cls, app: Any) -> Settings:
+        """Read the settings of a Celery app.
+
+        Raises:
+            NotConfigured: when a value can't be used; the message names the setting.
+        """
+        values = {}
+        for spec in fields(cls):
+            value = app.conf.get(f"expiry_{spec.name}")
+            if value is not None:
+                values[spec.name] = value
+        return cls(**values)
+
+
+def documented() -> list[tuple[str, str, Any, str]]:
+    """Every setting as (name, type, default, meaning): what docs/settings.md is checked against."""
+    return [
+        (
+            f"expiry_{spec.name}",
+            str(spec.type),
+            None if spec.default is MISSING else spec.default,
+            spec.metadata["meaning"],
+        )
+        for spec in fields(Settings)
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check(name: str, good: bool, wanted: str) -> None:
+    if not good:
+        raise NotConfigured(f"the setting expiry_{name} must be {wanted}")

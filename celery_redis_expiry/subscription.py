@@ -1,0 +1,101 @@
+"""One subscribed connection: expired events of our trigger keys, and the wake-ups of those who schedule.
+
+Keyspace channels (`__keyspace@0__:<key>`) instead of keyevent ones: the server then filters by our prefix, and
+foreign keys that expire cost this worker nothing. redis-py 8 has `redis.keyspace_notifications`, but the
+releases that Celery 5.5 and 5.6 allow have not; and its reconnecting by itself would hide the gap from us.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redis import exceptions as redis_errors
+
+from celery_redis_expiry.connections import Location
+from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.keys import Keys
+
+#: Seconds of silence after which the connection is asked for a sign of life, and how long it has for it.
+#: A half-open connection is silent for ever.
+PING_AFTER = 30.0
+PONG_WITHIN = 10.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """What arrived: `subscribed` (now nothing is missed), `wake` (with its text), or an event of a member."""
+
+    kind: str
+    text: str
+
+
+class Subscription:
+    """Opens itself when first asked, and again after an error."""
+
+    def __init__(self, location: Location, keys: Keys) -> None:
+        self._client = location.client(retries=0)
+        self._keys = keys
+        self._database = location.database
+        self._pattern = keys.events(location.database)
+        self._pubsub: Any = None
+        self._heard = 0.0
+        self._asked = 0.0
+
+    def messages(self, timeout: float) -> Iterator[Message]:
+        """What arrives within `timeout` seconds: none, or one, and what came with it.
+
+        Raises:
+            StoreUnavailable: the connection is lost; the next call opens a new one.
+        """
+        try:
+            if self._pubsub is None:
+                self._open()
+            raw = self._pubsub.get_message(timeout=timeout)
+            while raw is not None:
+                self._heard, self._asked = time.monotonic(), 0.0
+                message = self._read(raw)
+                if message is not None:
+                    yield message
+                raw = self._pubsub.get_message(timeout=0)
+            self._prove_alive()
+        except (redis_errors.RedisError, OSError) as exc:
+            self.close()
+            raise StoreUnavailable(f"the subscription was lost: {exc}") from exc
+
+    def close(self) -> None:
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            pubsub.close()
+        self._client.connection_pool.disconnect()
+
+    def _open(self) -> None:
+        self._pubsub = self._client.pubsub()
+        self._pubsub.psubscribe(self._pattern)
+        # subscribed last: its confirmation says that both are in place
+        self._pubsub.subscribe(self._keys.wake)
+        self._heard, self._asked = time.monotonic(), 0.0
+
+    def _prove_alive(self) -> None:
+        now = time.monotonic()
+        if self._asked and now - self._asked > PONG_WITHIN:
+            raise redis_errors.ConnectionError(f"no answer within {PONG_WITHIN:.0f} s")
+        if not self._asked and now - self._heard > PING_AFTER:
+            self._pubsub.ping()
+            self._asked = now
+
+    def _read(self, raw: dict[str, Any]) -> Message | None:
+        kind = raw["type"]
+        if kind == "subscribe":
+            return Message("subscribed", "")
+        if kind not in ("message", "pmessage"):
+            return None
+        try:
+            channel, data = raw["channel"].decode(), raw["data"].decode()
+        except UnicodeDecodeError:
+            return None
+        if kind == "message":
+            return Message("wake", data)
+        return Message(data, self._keys.member_of(channel, self._database))

@@ -1,0 +1,164 @@
+"""What a timer is: as users see it, as it is asked for, and as it lies in Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from kombu.utils.json import dumps, loads
+
+from celery_redis_expiry.errors import ExpiryError
+
+#: Version of the stored record; a release reads its own and the last one's.
+FORMAT = 1
+
+#: The latest due time, in ms since the epoch: the end of the year 9999, as far as `datetime` goes.
+LATEST = 253402300799999
+
+
+class Undecodable(ExpiryError):
+    """A stored record is damaged, or of a release that this one can't read."""
+
+
+@dataclass(frozen=True)
+class Timer:
+    """One signature waiting for one expiry, as it was when asked for.
+
+    Attributes:
+        id: the task id that the task will run under.
+        name: the user's name for it (`key=`), or None.
+        task: the name of the task, or of the canvas type.
+        due: when it fires, an aware datetime in UTC; None while parked.
+        remaining: seconds until then, never below 0; None while parked.
+        trigger_key: the key in Redis whose TTL is the remaining time.
+        state: `waiting`, `parked` (its trigger key has no TTL), or `claimed` (being published now).
+    """
+
+    id: str
+    name: str | None
+    task: str
+    due: datetime | None
+    remaining: float | None
+    trigger_key: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is kept of a timer until it fires: everything but its name, due time and generation.
+
+    Attributes:
+        id: the task id.
+        content: JSON-able: `{"kind": "message" | "canvas", "task": …}` and what `messages` put there.
+    """
+
+    id: str
+    content: dict[str, Any] = field(repr=False)
+
+    def encode(self) -> bytes:
+        """`<format>:<length of the id>:<id><JSON>`; the id stands in front for the scripts to find."""
+        id = self.id.encode()
+        return b"%d:%d:%s%s" % (FORMAT, len(id), id, dumps(self.content).encode())
+
+    @classmethod
+    def decode(cls, record: bytes) -> Stored:
+        """Raises `Undecodable` for what `encode` of a known format did not write."""
+        try:
+            version, length, rest = record.split(b":", 2)
+            if int(version) != FORMAT:
+                raise Undecodable(
+                    f"the stored message has format {int(version)}, this release reads {FORMAT}: "
+                    "upgrade the expiry worker, then retry the dead letter"
+                )
+            content = loads(rest[int(length) :].decode())
+            if not isinstance(content, dict):
+                raise ValueError("not an object")
+            return cls(rest[: int(length)].decode(), content)
+        except Undecodable:
+            raise
+        except Exception as exc:
+            raise Undecodable(f"the stored message is damaged: {exc!r}") from exc
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `schedule_on_expiry`, checked, ready for the store.
+
+    Attributes:
+        stored: what to keep; None for a reschedule, which keeps what is there.
+        when: `+ms` from now, on Redis's clock, or `=ms` since the epoch.
+        mode: `replace`, `keep`, `extend`, `raise` or `move`.
+        name: the user's name, or None.
+        id: the task id.
+    """
+
+    stored: Stored | None
+    when: str
+    mode: str
+    name: str | None
+    id: str
+
+    @property
+    def label(self) -> str:
+        return self.name or self.id
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the store answered to a request.
+
+    Attributes:
+        status: scheduled, kept, extended, exists, missing, late or foreign.
+        due: ms since the epoch.
+        member: the member of the timer that now has the label.
+        id: the task id of that timer.
+    """
+
+    status: str
+    due: int
+    member: str
+    id: str
+
+
+@dataclass
+class Claimed:
+    """A timer that this worker has claimed.
+
+    Attributes:
+        member, label: see `keys`.
+        due: ms since the epoch.
+        attempts: how often its message was refused before.
+        record: the stored record as it lies in Redis.
+        token: of the claim.
+    """
+
+    member: str
+    label: str
+    due: int
+    attempts: int
+    record: bytes = field(repr=False)
+    token: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A timer that can't be published, kept with its reason.
+
+    Attributes:
+        member: which one, for `retry` and `discard`.
+        label: its name, else its task id.
+        buried: when it was given up, aware, UTC.
+        reason: why, and who said so.
+    """
+
+    member: str
+    label: str
+    buried: datetime
+    reason: str
+
+
+def as_datetime(ms: int) -> datetime:
+    """An aware datetime in UTC for ms since the epoch."""
+    return datetime.fromtimestamp(ms / 1000, timezone.utc)
