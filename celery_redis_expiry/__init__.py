@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from celery_redis_expiry.bulk import BadItem, ScheduleSummary, schedule_many_on_expiry
 from celery_redis_expiry.errors import (
     ExpiryError,
     InvalidTimer,
@@ -13,12 +14,9 @@ from celery_redis_expiry.errors import (
 )
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.scheduling import (
-    BadItem,
-    ScheduleSummary,
     cancel,
     get_timer,
     reschedule,
-    schedule_many_on_expiry,
     schedule_on_expiry,
 )
 from celery_redis_expiry.timer import Timer

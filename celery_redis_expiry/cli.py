@@ -10,9 +10,9 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.plugin import install
-from celery_redis_expiry.service import broker_identity
 from celery_redis_expiry.store import Store, store_of
 from celery_redis_expiry.timer import DeadLetter
+from celery_redis_expiry.worker.service import broker_identity
 
 install()
 

@@ -1,4 +1,4 @@
-"""Where the timers' Redis is, and a client for it: from our setting, else the broker's, else the result backend's."""
+"""Where the timers' Redis is, and a client: by our setting, else the broker, else the result backend."""
 
 from __future__ import annotations
 
@@ -87,12 +87,15 @@ class Location:
             "socket_connect_timeout": TIMEOUT,
             **(self.sentinel_options.get("sentinel_kwargs") or {}),
         }
-        sentinel = Sentinel(
+        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
             list(self.sentinels),
             min_other_sentinels=self.sentinel_options.get("min_other_sentinels", 0),
             sentinel_kwargs=sentinel_kwargs,
         )
-        return sentinel.master_for(self.sentinel_options["master_name"], redis_class=redis.Redis, **options)
+        client: redis.Redis = sentinel.master_for(
+            self.sentinel_options["master_name"], redis_class=redis.Redis, **options
+        )
+        return client
 
 
 def locate(app: Any) -> Location:
@@ -117,9 +120,10 @@ def locate(app: Any) -> Location:
         options.update(conf.result_backend_transport_options or {})
         return parse(backend, options, conf.redis_backend_use_ssl, "result_backend")
     raise NotConfigured(
-        "where is Redis? Neither the broker nor the result backend is one: "
+        f"where is Redis? Neither the broker nor the result backend of the app {app.main!r} is one: "
         'set expiry_redis_url = "redis://host:6379/0" in the Celery configuration '
-        "(CELERY_EXPIRY_REDIS_URL in Django's settings)"
+        "(CELERY_EXPIRY_REDIS_URL in Django's settings). If this is not your app at all: give app=, or call "
+        "app.set_default() where it is made, since Celery's current app is each thread's own"
     )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from celery_redis_expiry.scheduling import ScheduleSummary
+from typing import Any
 
 
 class ExpiryError(Exception):
@@ -32,10 +29,10 @@ class StoreUnavailable(ExpiryError):
     """Redis can't be reached, is read-only, or refused the command.
 
     Attributes:
-        summary: what `schedule_many_on_expiry` had stored until then, else None.
+        summary: the ScheduleSummary of what `schedule_many_on_expiry` had stored until then, else None.
     """
 
-    summary: ScheduleSummary | None = None
+    summary: Any = None
 
 
 class StoreFull(StoreUnavailable):

@@ -6,7 +6,6 @@ the pool, and lets each worker that is about to be built have the bootstep; the 
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any
 
@@ -15,12 +14,10 @@ from celery.concurrency import ALIASES, get_available_pool_names
 
 POOL = "expiry"
 
-logger = logging.getLogger(__name__)
-
 
 def install() -> None:
     """Make the pool known. Repeating it does no harm."""
-    ALIASES.setdefault(POOL, "celery_redis_expiry.pool:TaskPool")
+    ALIASES.setdefault(POOL, "celery_redis_expiry.worker.pool:TaskPool")
     signals.celeryd_init.connect(_add_bootstep, weak=False, dispatch_uid="celery-redis-expiry")
     worker = sys.modules.get("celery.bin.worker")
     if worker is not None:
@@ -28,15 +25,8 @@ def install() -> None:
         worker.WORKERS_POOL.choices = get_available_pool_names()
 
 
-def _add_bootstep(instance: Any = None, conf: Any = None, options: Any = None, **_: Any) -> None:
+def _add_bootstep(instance: Any = None, **_: Any) -> None:
     """`celeryd_init` comes before the worker's blueprint is built."""
-    from celery_redis_expiry.bootstep import ExpiryStep
+    from celery_redis_expiry.worker.bootstep import ExpiryStep
 
     instance.app.steps["worker"].add(ExpiryStep)
-    options = options or {}
-    if str(options.get("pool") or conf.worker_pool) == POOL and (
-        options.get("concurrency") or options.get("autoscale")
-    ):
-        logger.warning(
-            "expiry: concurrency means nothing to an expiry worker and is ignored; start more workers instead"
-        )

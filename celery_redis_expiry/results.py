@@ -7,6 +7,7 @@ from typing import Any
 
 from celery.result import AsyncResult, GroupResult
 
+from celery_redis_expiry.arguments import checked_when
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Timer
 
@@ -40,9 +41,8 @@ class _Timed:
 
     def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
         """Give the timer another due time: True if it was there. See `reschedule`."""
-        from celery_redis_expiry.scheduling import reschedule
-
-        return reschedule(self, seconds, at=at)
+        when = checked_when(seconds, at, self.app)
+        return store_of(self.app).reschedule(self.id, when, by_name=False)
 
 
 class ScheduledResult(_Timed, AsyncResult):

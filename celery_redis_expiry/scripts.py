@@ -38,4 +38,4 @@ class Scripts:
 
 def source(name: str) -> str:
     """The text of one script."""
-    return files("celery_redis_expiry").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return files("celery_redis_expiry").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ from typing import Any
 
 from kombu.utils.json import dumps, loads
 
-from celery_redis_expiry.errors import ExpiryError
+from celery_redis_expiry.errors import ExpiryError, InvalidTimer, TimerExists
+from celery_redis_expiry.keys import label_of
 
 #: Version of the stored record; a release reads its own and the last one's.
 FORMAT = 1
@@ -109,7 +110,7 @@ class Outcome:
     """What the store answered to a request.
 
     Attributes:
-        status: scheduled, kept, extended, exists, missing, late or foreign.
+        status: scheduled, kept, extended, exists, missing or late.
         due: ms since the epoch.
         member: the member of the timer that now has the label.
         id: the task id of that timer.
@@ -119,6 +120,16 @@ class Outcome:
     due: int
     member: str
     id: str
+
+    def raise_for_status(self) -> None:
+        """Raise `TimerExists` or `InvalidTimer` where nothing was stored for one of these reasons."""
+        if self.status == "exists":
+            raise TimerExists(
+                f"the timer {label_of(self.member)!r} waits already, due {as_datetime(self.due)}: "
+                "reschedule or cancel it, or choose another if_exists (or task id)"
+            )
+        if self.status == "late":
+            raise InvalidTimer("the timer would be due after the year 9999: choose an earlier time")
 
 
 @dataclass

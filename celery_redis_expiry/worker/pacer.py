@@ -1,7 +1,7 @@
 """The pacer: makes Redis punctual, and catches what no event told of.
 
 It sleeps until the next due time and touches what is due, so that Redis expires it at that moment. What is
-still there a short grace later goes to the dispatcher by the index. It never polls.
+still there a short grace later goes to the dispatcher's backlog, by the index. It never polls.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import logging
 import threading
 import time
 
-from celery_redis_expiry.dispatcher import Dispatcher
-from celery_redis_expiry.loop import Loop
-from celery_redis_expiry.notifications import Notifications
 from celery_redis_expiry.store import RECHECK_MS, Look, Store
+from celery_redis_expiry.worker.lanes import Lanes
+from celery_redis_expiry.worker.loop import Loop
+from celery_redis_expiry.worker.notifications import Notifications
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ class Pacer(Loop):
     name = "pacer"
 
     def __init__(
-        self, store: Store, dispatcher: Dispatcher, notifications: Notifications, *, worker: str, batch: int
+        self, store: Store, lanes: Lanes, notifications: Notifications, *, worker: str, batch: int
     ) -> None:
         super().__init__()
         self._store = store
-        self._dispatcher = dispatcher
+        self._lanes = lanes
         self._notifications = notifications
         self._worker = worker
         self._batch = batch
@@ -106,7 +106,7 @@ class Pacer(Loop):
         lost = 0
         touched: dict[str, float] = {}
         for member, due in look.due:
-            if self._dispatcher.knows(member):
+            if self._lanes.knows(member):
                 continue
             at = self._touched.get(member)
             if at is not None and now - at < grace:
@@ -120,7 +120,7 @@ class Pacer(Loop):
         if lost and not backlog:
             logger.debug("expiry pacer: %d expired events did not come within %s s", lost, GRACE)
             self._notifications.check()
-        self._dispatcher.catch_up(late, [member for member, _ in look.newest])
+        self._lanes.catch_up(late, [member for member, _ in look.newest])
         for start in range(0, len(touch), 100):
             self._store.touch(touch[start : start + 100])
         self._touched = touched

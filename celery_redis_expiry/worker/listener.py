@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from celery_redis_expiry.dispatcher import Dispatcher
 from celery_redis_expiry.keys import PROBE
-from celery_redis_expiry.loop import Loop
-from celery_redis_expiry.notifications import Notifications
 from celery_redis_expiry.store import Store
-from celery_redis_expiry.subscription import Subscription
+from celery_redis_expiry.worker.lanes import Lanes
+from celery_redis_expiry.worker.loop import Loop
+from celery_redis_expiry.worker.notifications import Notifications
+from celery_redis_expiry.worker.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Listener(Loop):
     def __init__(
         self,
         store: Store,
-        dispatcher: Dispatcher,
+        lanes: Lanes,
         notifications: Notifications,
         poke: Callable[[int | None], None],
         *,
@@ -43,7 +43,7 @@ class Listener(Loop):
     ) -> None:
         super().__init__()
         self._store = store
-        self._dispatcher = dispatcher
+        self._lanes = lanes
         self._notifications = notifications
         self._poke = poke
         self._follow = follow
@@ -76,11 +76,11 @@ class Listener(Loop):
         if member.endswith(PROBE):
             self._notifications.arrived(member)
         else:
-            self._dispatcher.fire(member)
+            self._lanes.fire(member)
 
     def _woken(self, text: str) -> None:
         if text.startswith("!"):
-            self._dispatcher.fire(text[1:])
+            self._lanes.fire(text[1:])
         elif text.isascii() and text.isdigit() and len(text) < 16:
             self._poke(int(text))
         else:

@@ -6,16 +6,15 @@ import logging
 import time
 from typing import Any
 
-from kombu import Connection
-
-from celery_redis_expiry.dispatcher import Dispatcher
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.listener import Listener
-from celery_redis_expiry.notifications import Notifications
-from celery_redis_expiry.pacer import Pacer
-from celery_redis_expiry.publisher import Publisher
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import store_of
+from celery_redis_expiry.worker.dispatcher import Dispatcher
+from celery_redis_expiry.worker.lanes import Lanes
+from celery_redis_expiry.worker.listener import Listener
+from celery_redis_expiry.worker.notifications import Notifications
+from celery_redis_expiry.worker.pacer import Pacer
+from celery_redis_expiry.worker.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +40,22 @@ class Service:
             configure=settings.configure_notifications,
             follow=settings.follow_foreign_ttl,
         )
+        lanes = Lanes()
         self.dispatcher = Dispatcher(
             self.store,
+            lanes,
             Publisher(app),
             lease=settings.lease,
             batch=int(settings.batch_size),
             worker=worker,
         )
         self.pacer = Pacer(
-            self.store, self.dispatcher, self.notifications, worker=worker, batch=int(settings.batch_size)
+            self.store, lanes, self.notifications, worker=worker, batch=int(settings.batch_size)
         )
         self.dispatcher.hungry = self.pacer.poke
         self.listener = Listener(
             self.store,
-            self.dispatcher,
+            lanes,
             self.notifications,
             self.pacer.poke,
             follow=settings.follow_foreign_ttl,
@@ -101,7 +102,7 @@ class Service:
 
 def broker_identity(app: Any) -> str:
     """Which broker messages go to, without credentials: what a namespace records."""
-    connection: Connection = app.connection_for_write()
+    connection = app.connection_for_write()
     host = connection.hostname or "localhost"
     host = "localhost" if host in ("127.0.0.1", "::1") else host
     port = connection.port or connection.transport.default_port or ""

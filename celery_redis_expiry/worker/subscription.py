@@ -1,7 +1,7 @@
 """One subscribed connection: expired events of our trigger keys, and the wake-ups of those who schedule.
 
-Keyspace channels (`__keyspace@0__:<key>`) instead of keyevent ones: the server then filters by our prefix, and
-foreign keys that expire cost this worker nothing. redis-py 8 has `redis.keyspace_notifications`, but the
+Keyspace channels (`__keyspace@0__:<key>`) instead of keyevent ones: the server then filters by our prefix,
+and foreign keys that expire cost this worker nothing. redis-py 8 has `redis.keyspace_notifications`, but the
 releases that Celery 5.5 and 5.6 allow have not; and its reconnecting by itself would hide the gap from us.
 """
 
@@ -36,7 +36,7 @@ class Subscription:
     """Opens itself when first asked, and again after an error."""
 
     def __init__(self, location: Location, keys: Keys) -> None:
-        self._client = location.client(retries=0)
+        self._client: Any = location.client(retries=0)
         self._keys = keys
         self._database = location.database
         self._pattern = keys.events(location.database)

@@ -1,4 +1,4 @@
-"""Keyspace notifications: switches them on, proves with a probe key that they arrive, notices when they stop."""
+"""Keyspace notifications: switched on, proven with a probe key, and watched for when they stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 from celery_redis_expiry.connections import Location
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import PROBE, Keys, member, new_token
-from celery_redis_expiry.loop import Loop
+from celery_redis_expiry.worker.loop import Loop
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,9 @@ class Notifications(Loop):
         )
         if reason != self._warned:
             logger.warning(
-                "expiry: no keyspace notifications: %s. Timers fire on time all the same, by the index; only a trigger "
-                "key that another client gave an EARLIER expiry waits for its indexed due time. Remedy: "
-                'notify-keyspace-events "%s" added to what is set, in redis.conf or at the provider',
+                "expiry: no keyspace notifications: %s. Timers fire on time all the same, by the index; only "
+                "a trigger key that another client gave an EARLIER expiry waits for its indexed due time. "
+                'Remedy: notify-keyspace-events "%s" added to what is set, in redis.conf or at the provider',
                 reason,
                 self._wanted,
             )

@@ -1,61 +1,42 @@
 """Stored messages to the broker, on a connection of our own, by whatever is safest and fastest there.
 
-RabbitMQ: pipelined, `mandatory`, with publisher confirms counted per batch; users' own connections seldom ask
-for confirms, and kombu's wait for each message. Redis: kombu's `Producer.batch` (kombu 5.7). Anything else, and
-older kombu: one by one.
+RabbitMQ: pipelined, `mandatory`, with publisher confirms counted per batch; users' own connections seldom
+ask for confirms, and kombu's wait for each message. Redis: kombu's `Producer.batch` (kombu 5.7). Anything
+else, and older kombu: one by one.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from kombu.pools import producers
 
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.messages import apply_canvas, message
-from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.worker.confirms import Confirms
+from celery_redis_expiry.worker.parcel import Parcel
 
 logger = logging.getLogger(__name__)
 
 #: Seconds within which a broker connection must answer.
 CONNECT_TIMEOUT = 5.0
-#: Seconds for the confirms of a batch.
-CONFIRM_TIMEOUT = 20.0
 #: Seconds after which an idle connection is asked for a sign of life before anything is sent: what fails
 #: then is known not to be published.
 IDLE = 1.0
-#: AMQP reply codes that will not change by trying again: access refused, not found, unroutable, not equivalent.
+#: AMQP reply codes that trying again won't change: access refused, not found, unroutable, not equivalent.
 FOR_GOOD = {403, 404, 312, 406}
+
+
+#: A parcel with the body and the arguments of `kombu.Producer.publish`.
+Sendable = tuple[Parcel, Any, dict[str, Any]]
 
 
 class BrokerUnavailable(ExpiryError):
     """The broker can't be reached now."""
-
-
-@dataclass
-class Parcel:
-    """A claimed timer on its way to the broker.
-
-    Attributes:
-        outcome: `published`; `unsent` (certainly not published, try again); `unknown` (the connection was lost before the
-            answer); `failed` (this message was not taken, try again later); `refused` (for good); `stalled`
-            (the lease ended before it could be sent: it is no longer ours).
-        reason: why it was not published.
-    """
-
-    content: dict[str, Any]
-    due: int
-    claim: Claimed
-    outcome: str | None = None
-    reason: str = ""
-
-    def settle(self, outcome: str, reason: object = "") -> None:
-        self.outcome, self.reason = outcome, str(reason) or repr(reason)
 
 
 class Publisher:
@@ -68,7 +49,7 @@ class Publisher:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._producer: Any = None
-        self._confirms: _Confirms | None = None
+        self._confirms: Confirms | None = None
         self._exchanges: set[str] = set()
         self._last_used = 0.0
 
@@ -110,7 +91,7 @@ class Publisher:
         self._producer.revive(connection.channel())
         channel = self._producer.channel
         confirming = connection.transport.driver_type == "amqp" and hasattr(channel, "confirm_select")
-        self._confirms = _Confirms(channel) if confirming else None
+        self._confirms = Confirms(channel) if confirming else None
 
     def _ask(self) -> None:
         """A round trip, which fails where the connection is dead."""
@@ -150,7 +131,7 @@ class Publisher:
         if any(parcel.outcome in ("unknown", "unsent") for parcel in parcels):
             self.close()
 
-    def _prepare(self, parcels: list[Parcel]) -> list[tuple[Parcel, Any, dict[str, Any]]]:
+    def _prepare(self, parcels: list[Parcel]) -> list[Sendable]:
         """Decode, and declare what must be there, so that nothing but sending is left to fail."""
         prepared = []
         for parcel in parcels:
@@ -173,7 +154,7 @@ class Publisher:
             self._producer.channel.exchange_declare(exchange, "direct", passive=True)
             self._exchanges.add(exchange)
 
-    def _send_batch(self, group: list[tuple[Parcel, Any, dict[str, Any]]], deadline: float) -> None:
+    def _send_batch(self, group: list[Sendable], deadline: float) -> None:
         """All to one queue: where the broker refuses one for the queue's sake, it refuses all."""
         producer = self._producer
         batching = hasattr(producer, "batch") and producer.supports_batch_publish
@@ -196,7 +177,7 @@ class Publisher:
             if parcel.outcome is None:
                 parcel.settle("unsent", "the connection was lost before")
 
-    def _send_confirmed(self, prepared: list[tuple[Parcel, Any, dict[str, Any]]], deadline: float) -> None:
+    def _send_confirmed(self, prepared: list[Sendable], deadline: float) -> None:
         while prepared:
             batch, later = _distinct(prepared)
             sent: list[Parcel] = []
@@ -271,71 +252,22 @@ class Publisher:
             self.close()
 
 
-class _Confirms:
-    """The publisher confirms of one channel: which parcel has which delivery tag."""
-
-    def __init__(self, channel: Any) -> None:
-        channel.confirm_select()
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
-        self._tag = 0
-        self._unconfirmed: dict[int, Parcel] = {}
-        self._by_correlation: dict[Any, Parcel] = {}
-
-    def begin(self) -> None:
-        self._unconfirmed.clear()
-        self._by_correlation.clear()
-
-    def sending(self, parcel: Parcel, correlation_id: Any) -> None:
-        """Tags are counted by both sides, from 1, for each message of the channel."""
-        self._tag += 1
-        self._unconfirmed[self._tag] = parcel
-        self._by_correlation[correlation_id] = parcel
-
-    def wait(self, connection: Any) -> None:
-        deadline = time.monotonic() + CONFIRM_TIMEOUT
-        while self._unconfirmed:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise TimeoutError(f"no confirm within {CONFIRM_TIMEOUT:.0f} s")
-            connection.drain_events(timeout=remaining)
-
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        # a returned message is acked as well, after its return
-        self._settle(tag, multiple, lambda parcel: parcel.outcome or parcel.settle("published"))
-
-    def _on_nack(self, tag: int, multiple: bool) -> None:
-        self._settle(tag, multiple, lambda parcel: parcel.settle("failed", "the broker nacked it"))
-
-    def _on_return(self, exc: Exception, exchange: str, routing_key: str, returned: Any) -> None:
-        parcel = self._by_correlation.get(returned.properties.get("correlation_id"))
-        if parcel is not None:
-            parcel.settle("refused", f"unroutable: no queue for {routing_key!r} at exchange {exchange!r}")
-
-    def _settle(self, tag: int, multiple: bool, settle: Callable[[Parcel], object]) -> None:
-        tags = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
-        for each in tags:
-            parcel = self._unconfirmed.pop(each, None)
-            if parcel is not None:
-                settle(parcel)
-
-
 def _by_destination(
-    prepared: list[tuple[Parcel, Any, dict[str, Any]]],
-) -> list[list[tuple[Parcel, Any, dict[str, Any]]]]:
-    groups: dict[Any, list[tuple[Parcel, Any, dict[str, Any]]]] = {}
+    prepared: list[Sendable],
+) -> list[list[Sendable]]:
+    groups: dict[Any, list[Sendable]] = {}
     for each in prepared:
         groups.setdefault((each[2].get("exchange"), each[2].get("routing_key")), []).append(each)
     return list(groups.values())
 
 
 def _distinct(
-    prepared: list[tuple[Parcel, Any, dict[str, Any]]],
-) -> tuple[list[tuple[Parcel, Any, dict[str, Any]]], list[tuple[Parcel, Any, dict[str, Any]]]]:
+    prepared: list[Sendable],
+) -> tuple[list[Sendable], list[Sendable]]:
     """Split off those whose correlation id stands twice: a return tells a message by nothing else."""
     seen: set[Any] = set()
-    batch, later = [], []
+    batch: list[Sendable] = []
+    later: list[Sendable] = []
     for each in prepared:
         correlation_id = each[2].get("correlation_id")
         (later if correlation_id in seen else batch).append(each)

@@ -8,8 +8,8 @@ from typing import Any
 from celery import bootsteps
 
 from celery_redis_expiry.errors import NotConfigured
-from celery_redis_expiry.pool import TaskPool
-from celery_redis_expiry.service import Service
+from celery_redis_expiry.worker.pool import TaskPool
+from celery_redis_expiry.worker.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,9 @@ class ExpiryStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         self.service: Service | None = None
+        self.concurrency_given = bool(kwargs.get("concurrency") or kwargs.get("autoscale"))
         if self.include_if(worker):
+            worker.concurrency = 1
             queues = worker.app.amqp.queues
             queues.deselect(list(queues.consume_from))
 
@@ -39,6 +41,11 @@ class ExpiryStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         assert self.service is not None
+        if self.concurrency_given:
+            logger.warning(
+                "expiry: concurrency (-c, --autoscale) means nothing to an expiry worker and is ignored; "
+                "start more expiry workers instead"
+            )
         try:
             self.service.start()
         except NotConfigured as exc:

@@ -1,0 +1,101 @@
+"""Every argument of the public calls, checked before anything is stored; each error says what to do."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery import signature as as_signature
+from celery.app import app_or_default
+from celery.canvas import Signature
+
+from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.timer import LATEST
+
+IF_EXISTS = ("replace", "keep", "extend", "raise")
+NAME_LENGTH = 256
+
+
+def item_arguments(item: Any) -> dict[str, Any]:
+    """The arguments of `schedule_on_expiry` that an item of a bulk stands for."""
+    if isinstance(item, Mapping) and not isinstance(item, Signature):
+        unknown = set(item) - {"signature", "seconds", "at", "key", "if_exists", "app"}
+        if unknown or "signature" not in item:
+            raise InvalidTimer(
+                "an item must be a (signature, seconds) pair or a dict of schedule_on_expiry's arguments; "
+                + (f"unknown: {', '.join(sorted(map(str, unknown)))}" if unknown else "signature is missing")
+            )
+        return dict(item)
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return {"signature": item[0], "seconds": item[1]}
+    raise InvalidTimer(f"an item must be a (signature, seconds) pair or a dict, not {type(item).__name__}")
+
+
+def target_of(target: Any, app: Any) -> tuple[str, Any, bool]:
+    """(name or id, app, whether it may be a name) of what a user means."""
+    if isinstance(target, str):
+        if not target:
+            raise InvalidTimer("the name or task id of the timer is empty")
+        return target, app_or_default(app), True
+    id = getattr(target, "id", None)
+    if isinstance(id, str):
+        return id, app_or_default(app or getattr(target, "app", None)), False
+    raise InvalidTimer(f"give the timer's name, its task id or its result, not {type(target).__name__}")
+
+
+def checked_signature(value: Any) -> Signature:
+    if isinstance(value, Signature):
+        return value
+    if isinstance(value, Mapping) and isinstance(value.get("task"), str):
+        return as_signature(dict(value))
+    hint = " (did you mean task.s(…)?)" if hasattr(value, "apply_async") or callable(value) else ""
+    raise InvalidTimer(
+        f"signature must be a Celery signature such as task.s(42), not {type(value).__name__}{hint}"
+    )
+
+
+def checked_choice(if_exists: Any) -> None:
+    if if_exists not in IF_EXISTS:
+        raise InvalidTimer(f"if_exists must be one of {', '.join(IF_EXISTS)}, not {if_exists!r}")
+
+
+def checked_name(key: Any) -> str | None:
+    if key is None:
+        return None
+    if not isinstance(key, str) or not key:
+        raise InvalidTimer(f"key must be a name of at least one character, not {key!r}")
+    if len(key) > NAME_LENGTH:
+        raise InvalidTimer(f"key has {len(key)} characters, at most {NAME_LENGTH} are allowed")
+    bad = next((char for char in key if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
+    if bad is not None:
+        raise InvalidTimer(f"key {key!r} has the control character {bad!r}: leave it out")
+    return key
+
+
+def checked_when(seconds: Any, at: Any, app: Any) -> str:
+    """`+ms` or `=ms`, as the schedule script takes it."""
+    if (seconds is None) == (at is None):
+        raise InvalidTimer("give either seconds (the delay) or at (the time), and not both")
+    if at is not None:
+        if not isinstance(at, datetime):
+            raise InvalidTimer(f"at must be a datetime, not {type(at).__name__}")
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=app.timezone)
+        try:
+            return f"={max(0, math.ceil(at.timestamp() * 1000))}"
+        except (OverflowError, ValueError, OSError) as exc:
+            raise InvalidTimer(f"at can't be converted to a time: {exc}") from exc
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise InvalidTimer(f"seconds must be a number or a timedelta, not {type(seconds).__name__}")
+    if isinstance(seconds, float) and not math.isfinite(seconds):
+        raise InvalidTimer(f"seconds must be finite, not {seconds}")
+    if seconds < 0:
+        raise InvalidTimer(f"seconds must be at least 0 (fires at once), not {seconds}")
+    if seconds * 1000 > LATEST:
+        raise InvalidTimer(f"seconds={seconds} lies beyond the year 9999: give fewer")
+    return f"+{round(seconds * 1000)}"

@@ -1,0 +1,39 @@
+"""From a signature to what is stored, and from what is stored to a message at its due time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.canvas import Signature
+from kombu.exceptions import EncodeError
+
+from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare_canvas
+from celery_redis_expiry.messages.prepared import Prepared
+from celery_redis_expiry.messages.recording import message, record
+
+__all__ = ["Prepared", "apply_canvas", "message", "prepare"]
+
+#: Options that would change where or when the message goes, beside the timer's own.
+FORBIDDEN = {
+    "countdown": "give the delay as seconds=",
+    "eta": "give the time as at=",
+    "connection": "a connection can't be stored; the message goes to the app's broker",
+    "producer": "a producer can't be stored; the message goes to the app's broker",
+    "publisher": "a producer can't be stored; the message goes to the app's broker",
+}
+
+
+def prepare(signature: Signature, app: Any) -> Prepared:
+    """Make a signature ready for the store.
+
+    Raises:
+        InvalidTimer: it can't be kept for later; says why and what to do.
+    """
+    for option, remedy in FORBIDDEN.items():
+        if signature.options.get(option) is not None:
+            raise InvalidTimer(f"the signature carries {option}: a timer has one due time, {remedy}")
+    try:
+        return prepare_canvas(signature, app) if is_canvas(signature) else record(signature, app)
+    except EncodeError as exc:
+        raise InvalidTimer(f"the arguments of {signature.task} can't be serialized: {exc}") from exc

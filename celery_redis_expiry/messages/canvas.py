@@ -1,0 +1,86 @@
+"""Chains, groups, chords and chunks: stored as signatures, applied at their due time.
+
+They can't be recorded: they publish through other producers and write to the result backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import signature as as_signature
+from celery.canvas import Signature, _chain, _chord, chunks, group
+from kombu.utils.json import dumps, loads
+
+from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.messages.prepared import Prepared
+from celery_redis_expiry.timer import Stored
+
+PICKLES = ("pickle", "application/x-python-serialize")
+
+
+def is_canvas(signature: Signature) -> bool:
+    return isinstance(signature, group | _chain | _chord | chunks)
+
+
+def prepare_canvas(signature: Signature, app: Any) -> Prepared:
+    options: dict[str, Any] = {}
+    if isinstance(signature, chunks):
+        options["route_name"] = signature.kwargs["task"]["task"] if signature.kwargs.get("task") else None
+        signature = signature.group()
+    for leaf in _leaves(signature):
+        if _serializer(leaf, app) in PICKLES:
+            raise InvalidTimer(
+                f"{leaf.get('task')} would be pickled: the expiry worker never unpickles, "
+                "so a canvas must use a serializer such as json"
+            )
+    # a copy of its own: freezing writes task ids into the signature, and the caller's may be used again
+    copy = as_signature(_round_trip(signature), app=app)
+    parent = app.current_worker_task
+    if parent is not None:
+        options["root_id"] = parent.request.root_id or parent.request.id
+        options["parent_id"] = parent.request.id
+    result = copy.freeze(
+        _id=copy.options.get("task_id"),
+        root_id=options.get("root_id"),
+        parent_id=options.get("parent_id"),
+    )
+    if parent is not None:
+        parent.add_trail(result)
+    content = {
+        "kind": "canvas",
+        "task": copy.task,
+        "signature": _round_trip(copy),
+        "options": {name: value for name, value in options.items() if value is not None},
+    }
+    return Prepared(Stored(result.id, content), result)
+
+
+def _round_trip(signature: Signature) -> dict[str, Any]:
+    try:
+        copied: dict[str, Any] = loads(dumps(signature))
+    except (TypeError, ValueError) as exc:
+        raise InvalidTimer(f"the arguments of {signature.task} can't be serialized to JSON: {exc}") from exc
+    return copied
+
+
+def _leaves(value: Any) -> list[Mapping[str, Any]]:
+    """Every signature of a canvas that is a task of its own."""
+    if isinstance(value, Mapping):
+        if "task" in value and "subtask_type" in value and value.get("subtask_type") is None:
+            return [value]
+        return [leaf for part in value.values() for leaf in _leaves(part)]
+    if isinstance(value, list | tuple):
+        return [leaf for part in value for leaf in _leaves(part)]
+    return []
+
+
+def _serializer(leaf: Mapping[str, Any], app: Any) -> Any:
+    task = app.tasks.get(leaf.get("task"))
+    chosen = (leaf.get("options") or {}).get("serializer") or (task.serializer if task else None)
+    return chosen or app.conf.task_serializer
+
+
+def apply_canvas(content: dict[str, Any], app: Any) -> None:
+    """Apply a stored canvas now: several messages, under the task ids of schedule time."""
+    as_signature(content["signature"], app=app).apply_async(**content["options"])

@@ -1,0 +1,161 @@
+"""Plain signatures: Celery's own `apply_async` runs against a producer that keeps the message.
+
+So routing, serialization, stamps, `before_task_publish` and the rest are Celery's, and happen at schedule
+time, as they do with `countdown`.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+from celery.backends.base import Backend
+from celery.canvas import Signature
+from celery.utils import uuid
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+from kombu.entity import Exchange
+from kombu.messaging import Producer
+from kombu.utils.json import dumps
+
+from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.messages.entities import describe, restore
+from celery_redis_expiry.messages.prepared import Prepared
+from celery_redis_expiry.timer import Stored, as_datetime
+
+#: What concerns the sending only, and not the message.
+SENDING = ("serializer", "compression", "retry", "retry_policy", "timeout", "confirm_timeout", "declare")
+
+
+class _Recorder(Producer):
+    """A producer that keeps what it is given. Its connection is never opened."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection, auto_declare=False)
+        self.recorded: list[tuple[Any, dict[str, Any]]] = []
+
+    def publish(self, body: Any, **arguments: Any) -> None:
+        self.recorded.append((body, arguments))
+
+    def serialize(self, body: Any, arguments: dict[str, Any]) -> tuple[Any, str, str]:
+        """Body, content type and encoding as `kombu.Producer.publish` would have them."""
+        serialized: tuple[Any, str, str] = self._prepare(
+            body,
+            arguments.get("serializer"),
+            arguments.get("content_type"),
+            arguments.get("content_encoding"),
+            arguments.get("compression"),
+            arguments["headers"],
+        )
+        return serialized
+
+
+def record(signature: Signature, app: Any) -> Prepared:
+    signature = signature.clone()
+    task = app.tasks.get(signature.task)
+    options = signature.options
+    id = options.get("task_id") or uuid()
+    expires = options.get("expires", task.expires if task else None)
+    relative = isinstance(expires, Real)
+    if relative:
+        _check_expires(expires, app)
+        options["expires"] = None
+    ignored = options.get("ignore_result", task.ignore_result if task else None)
+    recorder = _Recorder(app.connection_for_write())
+    # ignore_result spares the subscription that a Redis result backend makes for each call, which would
+    # stay open until the task has run: days, here. The header gets its true value back below.
+    result = signature.apply_async(task_id=id, producer=recorder, ignore_result=True)
+    if not recorder.recorded:
+        raise InvalidTimer(f"{signature.task} sent no message: its apply_async can't be recorded")
+    (body, arguments), *events = recorder.recorded
+    headers = dict(arguments.get("headers") or {})
+    if "ignore_result" in headers:
+        headers["ignore_result"] = ignored
+    arguments["headers"] = headers
+    if not ignored:
+        _await_result(app, id)
+    result.ignored = bool(ignored)
+
+    payload, content_type, content_encoding = recorder.serialize(body, arguments)
+    exchange = arguments.get("exchange")
+    content: dict[str, Any] = {
+        "kind": "message",
+        "task": signature.task,
+        "body": payload,
+        "declare": [describe(entity, app) for entity in arguments.get("declare") or ()],
+        "arguments": {
+            **{name: value for name, value in arguments.items() if name not in SENDING and value is not None},
+            "content_type": content_type,
+            "content_encoding": content_encoding,
+            "exchange": exchange.name if isinstance(exchange, Exchange) else exchange,
+        },
+    }
+    if relative:
+        content["expires"] = float(expires)
+    _check_storable(content, signature)
+    return Prepared(Stored(id, content), result, events)
+
+
+def _check_expires(expires: Any, app: Any) -> None:
+    if isinstance(expires, bool) or not math.isfinite(expires) or expires < 0:
+        raise InvalidTimer(f"expires must be seconds of at least 0, or a datetime, not {expires!r}")
+    if app.conf.task_protocol == 1:
+        raise InvalidTimer(
+            "expires in seconds counts from the due time, which task_protocol 1 can't carry: "
+            "use task_protocol 2, or a datetime"
+        )
+
+
+def _await_result(app: Any, id: str) -> None:
+    """What `apply_async` does so that a result can come back.
+
+    The `rpc` backend must have its reply queue before the task runs. The Redis backend's subscription can
+    wait until somebody asks for the result: it lies under its key.
+    """
+    backend = app.backend
+    if type(backend).on_task_call is Backend.on_task_call:
+        return
+    try:
+        from celery.backends.redis import RedisBackend
+    except ImportError:
+        pass
+    else:
+        if isinstance(backend, RedisBackend):
+            return
+    with app.producer_or_acquire() as producer:
+        backend.on_task_call(producer, id)
+
+
+def _check_storable(content: dict[str, Any], signature: Signature) -> None:
+    try:
+        dumps(content)
+    except (TypeError, ValueError) as exc:
+        raise InvalidTimer(f"the headers or options of {signature.task} can't be stored: {exc}") from exc
+
+
+def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str, Any]]:
+    """The body and the arguments of `kombu.Producer.publish` for a recorded message at its due time.
+
+    Arguments:
+        due: ms since the epoch, on Redis's clock; a number in `expires` counts from it.
+    """
+    arguments = dict(content["arguments"])
+    headers = arguments["headers"] = dict(arguments.get("headers") or {})
+    expires = content.get("expires")
+    if expires is not None:
+        headers["expires"] = as_datetime(due + round(expires * 1000)).isoformat()
+        arguments["expiration"] = expires
+    elif arguments.get("expiration") is not None and headers.get("expires"):
+        # recorded as counted from the scheduling
+        arguments["expiration"] = max(0.0, _timestamp(headers["expires"], app) - due / 1000)
+    arguments["declare"] = [
+        entity
+        for entity in (restore(each, app) for each in content.get("declare") or ())
+        if entity is not None
+    ]
+    return content["body"], arguments
+
+
+def _timestamp(iso: str, app: Any) -> float:
+    moment: float = maybe_make_aware(maybe_iso8601(iso), app.timezone).timestamp()
+    return moment

@@ -1,0 +1,197 @@
+"""What an expiry worker does to the store: look, touch, claim, ack, release, recover, bury."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.utils.json import dumps
+
+from celery_redis_expiry.errors import NamespaceTaken
+from celery_redis_expiry.keys import label_of
+from celery_redis_expiry.store.base import StoreBase
+from celery_redis_expiry.timer import FORMAT, Claimed
+
+#: How often at least each parked timer is looked at, and the longest sleep of a pacer.
+RECHECK_MS = 60_000
+#: A worker that has not announced its next waking for so long is forgotten.
+STALE_MS = 300_000
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a pacer sees: times in ms on Redis's clock, `now` with a fraction.
+
+    Attributes:
+        wake: when to look again, as announced.
+        lease: when the first lease ends, or None.
+        due: (member, due) of what is due, oldest first.
+        newest: the same of the newest due, where `due` does not hold all.
+        parked: members to look at again.
+    """
+
+    now: float
+    wake: int
+    lease: int | None
+    due: list[tuple[str, int]]
+    newest: list[tuple[str, int]]
+    parked: list[str]
+
+
+class Workers(StoreBase):
+    def enter(self, broker: str, *, adopt: bool = False) -> None:
+        """Record whose namespace this is.
+
+        Arguments:
+            broker: which broker its messages go to, without credentials.
+            adopt: take it over, whoever has it.
+
+        Raises:
+            NamespaceTaken: it is another app's or another broker's.
+        """
+        with self._translated():
+            answer = self._scripts.enter(
+                keys=[self.keys.namespace], args=[FORMAT, self.owner, broker, int(adopt)]
+            )
+        version, app, recorded = (value.decode() for value in answer)
+        if (app, recorded) != (self.owner, broker):
+            raise NamespaceTaken(
+                f"the namespace {self.keys.namespace_name!r} in {self.location.url} belongs to the app "
+                f"{app!r} with the broker {recorded}; this is {self.owner!r} with {broker}. Give this app an "
+                "expiry_namespace of its own; or, if the app or its broker was moved or renamed on purpose: "
+                "celery -A … expiry adopt"
+            )
+        if int(version) > FORMAT:
+            raise NamespaceTaken(
+                f"the namespace {self.keys.namespace_name!r} has format {version}, this release "
+                f"reads {FORMAT}: upgrade"
+            )
+
+    def look(self, worker: str, *, limit: int, parked: int) -> Look:
+        """Read what is due, and announce when this worker's pacer wakes.
+
+        Arguments:
+            worker: the name to announce under.
+            limit: how many timers at most; a quarter more of the newest where there are so many.
+            parked: how many parked ones at most.
+        """
+        k = self.keys
+        with self._translated():
+            now, wake, lease, due, newest, parked_members = self._scripts.look(
+                keys=[k.due, k.parked, k.claimed, k.pacers],
+                args=[worker, limit, max(1, limit // 4), parked, RECHECK_MS, STALE_MS],
+            )
+        return Look(
+            now=int(now) / 1000,
+            wake=int(wake),
+            lease=int(float(lease)) if lease else None,
+            due=_pairs(due),
+            newest=_pairs(newest),
+            parked=[value.decode() for value in parked_members],
+        )
+
+    def touch(self, members: Sequence[str]) -> int | None:
+        """Let due trigger keys expire now; follow those whose TTL was changed.
+
+        Returns:
+            The earliest new due time (ms) among those that moved, or None.
+        """
+        if not members:
+            return None
+        k = self.keys
+        with self._translated():
+            answer = self._scripts.touch(
+                keys=[k.due, k.parked, *map(k.trigger, members)], args=[RECHECK_MS, *members]
+            )
+        return int(answer[3]) if answer[3] else None
+
+    def claim(self, members: Sequence[tuple[str, bool]], *, token: str, lease: float) -> list[Claimed]:
+        """Take due timers for publishing.
+
+        Arguments:
+            members: each with whether an event said that its trigger key expired.
+            token: of this claim; a repetition with the same one gets the same timers.
+            lease: seconds.
+        """
+        k = self.keys
+        args: list[Any] = [token, int(lease * 1000), RECHECK_MS]
+        for name, expired in members:
+            args += [name, int(expired)]
+        with self._translated():
+            _, flat = self._scripts.claim(
+                keys=[
+                    k.due,
+                    k.timers,
+                    k.parked,
+                    k.claimed,
+                    k.claims,
+                    *(k.trigger(name) for name, _ in members),
+                ],
+                args=args,
+            )
+        claims = []
+        for i in range(0, len(flat), 4):
+            name = flat[i].decode()
+            claims.append(
+                Claimed(name, label_of(name), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3], token)
+            )
+        return claims
+
+    def ack(self, token: str, claims: Sequence[Claimed]) -> int:
+        """Forget published timers; returns how many were still this claim's."""
+        if not claims:
+            return 0
+        k = self.keys
+        args: list[Any] = [token]
+        for claim in claims:
+            args += [claim.member, claim.label, claim.id]
+        with self._translated():
+            return int(self._scripts.ack(keys=[k.timers, k.names, k.ids, k.claimed, k.claims], args=args))
+
+    def release(self, token: str, claims: Sequence[Claimed], *, delay: float = 0, tried: bool = False) -> int:
+        """Give claimed timers back.
+
+        Arguments:
+            delay: seconds until they may be claimed again.
+            tried: whether the message itself was refused (counts as an attempt).
+        """
+        if not claims:
+            return 0
+        k = self.keys
+        with self._translated():
+            return int(
+                self._scripts.release(
+                    keys=[k.due, k.claimed, k.claims],
+                    args=[token, int(delay * 1000), int(tried), *(claim.member for claim in claims)],
+                )
+            )
+
+    def recover(self, limit: int) -> int:
+        """Release what dead workers had claimed; returns how many."""
+        k = self.keys
+        with self._translated():
+            return len(self._scripts.recover(keys=[k.due, k.claimed, k.claims], args=[limit]))
+
+    def bury(self, claim: Claimed, reason: str, origin: str) -> bool:
+        """Move a claimed timer to the dead letters, with the reason and the worker that gave it up."""
+        k = self.keys
+        with self._translated():
+            return bool(
+                self._scripts.bury(
+                    keys=[k.names, k.ids, k.claimed, k.claims, k.dead, k.reasons],
+                    args=[
+                        claim.token, claim.member, claim.label, claim.id,
+                        dumps({"reason": reason, "origin": origin}),
+                    ],
+                )
+            )  # fmt: skip
+
+    def withdraw(self, worker: str) -> None:
+        """Forget what a stopping worker announced."""
+        with self._translated():
+            self._client.zrem(self.keys.pacers, worker)
+
+
+def _pairs(flat: list[bytes]) -> list[tuple[str, int]]:
+    return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
