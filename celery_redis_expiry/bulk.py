@@ -1,4 +1,4 @@
-"""Many timers in one call: a hundred per round trip, in constant memory."""
+"""Many timers in one call: fifty per round trip, in constant memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Request
 
 #: How many timers one script stores: few enough to hold Redis up for a few milliseconds at most.
-BULK = 100
+BULK = 50
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def schedule_many_on_expiry(
     on_result: Callable[[int, ScheduledResult | ScheduledGroupResult], Any] | None = None,
     app: Any = None,
 ) -> ScheduleSummary:
-    """Schedule any number of timers, a hundred per round trip, in constant memory.
+    """Schedule any number of timers, fifty per round trip, in constant memory.
 
     Arguments:
         items: (signature, seconds) pairs, or dicts of the arguments of `schedule_on_expiry`.

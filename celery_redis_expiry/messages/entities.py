@@ -11,8 +11,8 @@ from kombu.entity import Exchange, Queue, binding
 def describe(entity: Any, app: Any) -> Any:
     """A queue by its name where the app knows it just so, else in full."""
     if isinstance(entity, Queue):
-        known = dict(app.amqp.queues).get(entity.name)
-        if known is not None and known.as_dict(recurse=True) == entity.as_dict(recurse=True):
+        known = dict.get(app.amqp.queues, entity.name)
+        if known is entity or known is not None and known.as_dict(recurse=True) == entity.as_dict(recurse=True):
             return entity.name
         return {"queue": entity.as_dict(recurse=True)}
     return {"exchange": entity.as_dict(recurse=True)}
@@ -21,7 +21,7 @@ def describe(entity: Any, app: Any) -> Any:
 def restore(description: Any, app: Any) -> Any:
     if isinstance(description, str):
         # what this worker's configuration does not know was declared by those who scheduled
-        return dict(app.amqp.queues).get(description)
+        return dict.get(app.amqp.queues, description)
     if "exchange" in description:
         return _exchange(description["exchange"])
     attributes = dict(description["queue"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery.backends.base import Backend
 from celery.canvas import Signature
@@ -61,7 +62,7 @@ def record(signature: Signature, app: Any) -> Prepared:
         _check_expires(expires, app)
         options["expires"] = None
     ignored = options.get("ignore_result", task.ignore_result if task else None)
-    recorder = _Recorder(app.connection_for_write())
+    recorder = _Recorder(_unopened_connection(app))
     # ignore_result spares the subscription that a Redis result backend makes for each call, which would
     # stay open until the task has run: days, here. The header gets its true value back below.
     result = signature.apply_async(task_id=id, producer=recorder, ignore_result=True)
@@ -94,6 +95,17 @@ def record(signature: Signature, app: Any) -> Prepared:
         content["expires"] = float(expires)
     _check_storable(content, signature)
     return Prepared(Stored(id, content), result, events)
+
+
+_connections: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _unopened_connection(app: Any) -> Any:
+    """The connection that recorders pretend to use: made once, since that takes longer than the rest."""
+    connection = _connections.get(app)
+    if connection is None:
+        connection = _connections[app] = app.connection_for_write()
+    return connection
 
 
 def _check_expires(expires: Any, app: Any) -> None:

