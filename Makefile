@@ -34,7 +34,7 @@ $(VENV)/.redis: $(VENV)/.python .ci/fetch_redis.py
 
 demo: $(VENV)/.example
 	@command -v redis-server >/dev/null || $(BIN)/python .ci/fetch_redis.py $(VENV)/redis --only 6.2
-	cd example_project && ../$(BIN)/python -m demo $(DEMO_ARGS)
+	@$(BIN)/python example_project/demo $(DEMO_ARGS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -164,7 +164,7 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
             )
             database = int(next((path for path in paths if path), query.get("db") or 0))
     except ValueError as exc:
-        raise NotConfigured(f"{setting}: {maybe_sanitize_url(url)} can't be read: {exc}") from exc
+        raise NotConfigured(f"{setting}: {_shown(url)} can't be read: {exc}") from exc
 
     if first.username:
         options["username"] = unquote(first.username)
@@ -188,13 +188,21 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
             "(expiry_redis_options for expiry_redis_url)"
         )
     return Location(
-        url=maybe_sanitize_url(url),
+        url=_shown(url),
         database=database,
         prefix=given.get("global_keyprefix") or "",
         sentinels=tuple(sentinels),
         sentinel_options={name: given[name] for name in SENTINEL_OPTIONS if name in given},
         options=options,
     )
+
+
+def _shown(url: str) -> str:
+    """The URL without its passwords. One whose port is no number can't be taken apart, and is not shown."""
+    try:
+        return ";".join(maybe_sanitize_url(part) for part in url.split(";"))
+    except ValueError:
+        return f"{_scheme(url)}://…"
 
 
 def _scheme(url: str) -> str:

@@ -45,6 +45,7 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
         root_id=options.get("root_id"),
         parent_id=options.get("parent_id"),
     )
+    _adopt(result, app)
     if parent is not None:
         parent.add_trail(result)
     content = {
@@ -54,6 +55,17 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
         "options": {name: value for name, value in options.items() if value is not None},
     }
     return Prepared(Stored(result.id, content), result)
+
+
+def _adopt(result: Any, app: Any) -> None:
+    """Signatures come back from JSON without an app: their results would be the current app's."""
+    while result is not None:
+        result.app = app
+        if hasattr(result, "backend"):
+            result.backend = app.backend
+        for child in getattr(result, "results", None) or ():
+            _adopt(child, app)
+        result = result.parent
 
 
 def _round_trip(signature: Signature) -> dict[str, Any]:

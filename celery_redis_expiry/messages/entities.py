@@ -12,7 +12,7 @@ def describe(entity: Any, app: Any) -> Any:
     """A queue by its name where the app knows it just so, else in full."""
     if isinstance(entity, Queue):
         known = dict.get(app.amqp.queues, entity.name)
-        if known is entity or known is not None and known.as_dict(recurse=True) == entity.as_dict(recurse=True):
+        if known is entity or (known and known.as_dict(recurse=True) == entity.as_dict(recurse=True)):
             return entity.name
         return {"queue": entity.as_dict(recurse=True)}
     return {"exchange": entity.as_dict(recurse=True)}

@@ -1,0 +1,22 @@
+"""What the database knows of a referral. It has the last word: a timer only says when to look."""
+
+from django.db import models
+
+
+class Referral(models.Model):
+    referrer = models.CharField(max_length=100)  # in a real shop: a foreign key to the user
+    phone = models.CharField(max_length=20)
+    created_at = models.DateTimeField(auto_now_add=True)
+    signed_up_at = models.DateTimeField(null=True)
+    #: When it was decided that the reminder goes out: from then on it does, whatever the friend does.
+    reminder_claimed_at = models.DateTimeField(null=True)
+    #: When the SMS gateway had taken it.
+    reminded_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.referrer} referred {self.phone}"
+
+    @property
+    def timer_name(self) -> str:
+        """The timer's name (`key=`): by it the sign-up finds the timer again, with nothing stored here."""
+        return f"referral:{self.pk}"

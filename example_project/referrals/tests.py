@@ -1,0 +1,90 @@
+"""The story without Redis and workers: what is asked of the timer, and what the task does when it fires."""
+
+from types import ModuleType
+from unittest import mock
+
+from django.test import TestCase, override_settings
+
+from referrals import services, sms
+from referrals.models import Referral
+from referrals.tasks import check_signup
+
+
+def patched(test: TestCase, module: ModuleType, name: str) -> mock.Mock:
+    patcher = mock.patch.object(module, name)
+    test.addCleanup(patcher.stop)
+    return patcher.start()
+
+
+@override_settings(REFERRAL_DELAY=60)
+class ServicesTest(TestCase):
+    def setUp(self) -> None:
+        self.schedule = patched(self, services, "schedule_on_expiry")
+        self.cancel = patched(self, services, "cancel")
+
+    def test_a_referral_gets_its_timer_on_commit(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            referral = services.refer("Ann", "+15550100")
+            self.schedule.assert_not_called()
+        self.schedule.assert_called_once_with(
+            check_signup.s(referral.pk), seconds=60, key=f"referral:{referral.pk}"
+        )
+
+    def test_a_referral_can_have_a_delay_of_its_own(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            services.refer("Ann", "+15550100", delay=5)
+        self.assertEqual(self.schedule.call_args.kwargs["seconds"], 5)
+
+    def test_a_sign_up_calls_the_timer_off_once(self) -> None:
+        referral = Referral.objects.create(referrer="Ann", phone="+15550100")
+        with self.captureOnCommitCallbacks(execute=True):
+            self.assertTrue(services.sign_up(referral))
+            self.assertFalse(services.sign_up(referral))
+        self.cancel.assert_called_once_with(f"referral:{referral.pk}")
+
+    def test_a_sign_up_stands_though_redis_is_away(self) -> None:
+        referral = Referral.objects.create(referrer="Ann", phone="+15550100")
+        self.cancel.side_effect = OSError("Redis is away")
+        with self.assertLogs("django", "ERROR"), self.captureOnCommitCallbacks(execute=True):
+            services.sign_up(referral)
+        referral.refresh_from_db()
+        self.assertIsNotNone(referral.signed_up_at)
+
+
+class CheckSignupTest(TestCase):
+    def setUp(self) -> None:
+        self.send = patched(self, sms, "send")
+        self.referral = Referral.objects.create(referrer="Ann", phone="+15550100")
+
+    def test_a_friend_who_has_not_signed_up_gets_one_text(self) -> None:
+        check_signup(self.referral.pk)
+        check_signup(self.referral.pk)
+        self.send.assert_called_once()
+
+    def test_a_friend_who_has_signed_up_gets_none(self) -> None:
+        with self.captureOnCommitCallbacks():
+            services.sign_up(self.referral)
+        check_signup(self.referral.pk)
+        self.send.assert_not_called()
+
+    def test_a_retry_sends_the_same_text_under_the_same_key(self) -> None:
+        self.send.side_effect = [sms.GatewayError("503"), None]
+        check_signup.apply((self.referral.pk,))  # retries at once, as there is no worker
+        first, second = self.send.call_args_list
+        self.assertEqual(first, second)
+        self.referral.refresh_from_db()
+        self.assertIsNotNone(self.referral.reminded_at)
+
+    def test_a_retry_sends_though_the_friend_has_signed_up_since(self) -> None:
+        self.send.side_effect = sms.MessageRefused("400")
+        with self.assertRaises(sms.MessageRefused):
+            check_signup(self.referral.pk)
+        self.send.side_effect = None
+        with self.captureOnCommitCallbacks():
+            services.sign_up(self.referral)
+        check_signup(self.referral.pk)
+        self.assertEqual(self.send.call_count, 2)
+
+    def test_a_referral_that_was_deleted_is_no_error(self) -> None:
+        check_signup(self.referral.pk + 1)
+        self.send.assert_not_called()

@@ -1,0 +1,42 @@
+"""Settings of the example. What differs between a laptop, the demo and Docker comes from the environment."""
+
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "good enough for an example")
+DEBUG = os.environ.get("DEBUG") == "1"
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
+
+INSTALLED_APPS = ["referrals"]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+ROOT_URLCONF = "shop.urls"
+WSGI_APPLICATION = "shop.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DB_PATH", BASE_DIR / "db.sqlite3"),
+        # Web and workers write to one file. WAL lets them read meanwhile; a writer waits its turn (timeout)
+        # and asks for it at BEGIN, because a transaction that turns writer half-way can't wait: it fails.
+        "OPTIONS": {
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+        },
+    }
+}
+
+# One Redis is broker and alarm clock: the timers go where the broker is, unless CELERY_EXPIRY_REDIS_URL says
+# otherwise. Their namespace is the app's name, "shop"; CELERY_EXPIRY_NAMESPACE would change it.
+CELERY_BROKER_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+
+SMS_GATEWAY_URL = os.environ.get("SMS_GATEWAY_URL", "http://localhost:8025")
+#: Seconds a referred friend has for signing up before we send the reminder.
+REFERRAL_DELAY = float(os.environ.get("REFERRAL_DELAY", 24 * 60 * 60))
