@@ -27,8 +27,8 @@ def main() -> int:
     lines = [
         "# Results",
         "",
-        f"`make bench`{' (quick)' if options.quick else ''}: CPython {platform.python_version()}, {packages}, "
-        f"Redis {redis_version}. Absolute times are this machine's, on this day; ratios travel better.",
+        f"`make bench`{' (quick)' if options.quick else ''}: CPython {platform.python_version()}, "
+        f"{packages}, Redis {redis_version}. Absolute times are this machine's, on this day; ratios travel better.",
     ]
     for scenario in (lateness, scheduling, firing, idle):
         name = scenario.__name__.rpartition(".")[2]

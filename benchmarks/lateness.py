@@ -1,4 +1,4 @@
-"""From due until the message is in the broker's queue, beside a bare subscriber's events in the same database."""
+"""From due until the message is in the broker's queue, beside a bare subscriber's events."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import Any
 
+from celery.worker import state
+
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import store_of
@@ -88,9 +90,13 @@ class Service:
             try:
                 return self.store.enter(broker_identity(self.app))
             except StoreUnavailable as exc:
-                logger.error("expiry: %s; trying again in %.0f s", exc, delay)
-                time.sleep(delay)
-                delay = min(30.0, delay * 2)
+                logger.error("expiry: %s; trying again in %g s", exc, delay)
+            resume = time.monotonic() + delay
+            while time.monotonic() < resume:
+                # a worker that waits here has not reached the loop in which Celery looks for signals
+                state.maybe_shutdown()
+                time.sleep(0.2)
+            delay = min(30.0, delay * 2)
 
     def stop(self) -> None:
         """Warm shutdown: what is being published is finished; nothing stays claimed."""
