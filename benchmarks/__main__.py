@@ -28,7 +28,7 @@ def main() -> int:
         "# Results",
         "",
         f"`make bench`{' (quick)' if options.quick else ''}: CPython {platform.python_version()}, "
-        f"{packages}, Redis {redis_version}. Absolute times are this machine's, on this day; ratios travel better.",
+        f"{packages}, Redis {redis_version}. Absolute times are this machine's; ratios travel better.",
     ]
     for scenario in (lateness, scheduling, firing, idle):
         name = scenario.__name__.rpartition(".")[2]
