@@ -51,7 +51,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 matrix:
-	sh .ci/matrix
+	.ci/matrix
 
 clean:
 	rm -rf $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist *.egg-info

@@ -51,7 +51,7 @@ class StoreBase:
         except UnicodeEncodeError as exc:
             raise InvalidTimer(f"a name or id is no valid text: {exc}") from exc
         except redis_errors.ResponseError as exc:
-            if "OOM " in str(exc):
+            if "maxmemory" in str(exc):
                 raise StoreFull(f"{where} is at its maxmemory, nothing was stored: {exc}") from exc
             if "READONLY" in str(exc):
                 raise StoreUnavailable(

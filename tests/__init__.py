@@ -1,0 +1,1 @@
+"""Tests: unit (no server), integration (real Redis), acceptance (real workers, real kills)."""

@@ -1,0 +1,1 @@
+"""Acceptance tests: real expiry workers, real ordinary workers, real brokers, real kills."""

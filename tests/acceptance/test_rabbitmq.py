@@ -1,0 +1,86 @@
+"""RabbitMQ as the broker: a message counts as published once RabbitMQ has confirmed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from celery import chain
+
+from celery_redis_expiry import schedule_many_on_expiry, schedule_on_expiry
+from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitMQServer
+from tests.site import Site, once_each
+from tests.waiting import eventually
+
+MANY = 500
+
+
+@pytest.fixture
+def proxy(rabbitmq_server: RabbitMQServer) -> Iterator[Proxy]:
+    proxy = Proxy(("127.0.0.1", rabbitmq_server.port), redis=False)
+    yield proxy
+    proxy.close()
+
+
+def test_end_to_end(rabbit_site: Site) -> None:
+    rabbit_site.expiry()
+    rabbit_site.ordinary()
+    summary = schedule_many_on_expiry((rabbit_site.record(n), 0.5 + n / MANY) for n in range(MANY))
+    assert summary.scheduled == MANY
+    add = rabbit_site.task("add")
+    canvas = schedule_on_expiry(chain(add.s(1, 2), add.s(3)), seconds=0.5)
+    assert canvas.get(timeout=30) == 6
+    once_each(rabbit_site.drain(MANY + 2), [*range(MANY), "1+2", "3+3"])
+    assert rabbit_site.dead() == 0
+
+
+def test_unroutable_goes_to_the_dead_letters(rabbit_site: Site) -> None:
+    """Without `mandatory` RabbitMQ would drop it and say nothing. The others of its batch must arrive."""
+    with rabbit_site.app.connection_for_write() as connection:
+        channel = connection.default_channel
+        channel.exchange_declare("nowhere", "direct", durable=False, auto_delete=False)
+    worker = rabbit_site.expiry()
+    lost = rabbit_site.record("lost").set(
+        exchange="nowhere", routing_key="no queue is bound to it", queue=None
+    )
+    due = 1.0
+    schedule_on_expiry(lost, seconds=due, key="lost")
+    member = rabbit_site.redis.hget(rabbit_site.key("names"), "lost")
+    for number in range(20):
+        schedule_on_expiry(rabbit_site.record(number), seconds=due)
+    eventually(lambda: rabbit_site.dead() == 1, what=lambda: f"the dead letter\n{worker.process.tail()}")
+    assert rabbit_site.redis.zrange(rabbit_site.key("dead"), 0, -1) == [member]
+    reason = rabbit_site.redis.hget(rabbit_site.key("reasons"), member)
+    assert reason
+    assert "rout" in reason.lower()
+    rabbit_site.ordinary()
+    once_each(rabbit_site.drain(20), range(20))
+
+
+def test_killed_while_all_fall_due(rabbit_site: Site) -> None:
+    first = rabbit_site.expiry("first")
+    schedule_many_on_expiry((rabbit_site.record(n), 1) for n in range(MANY))
+    first.kill()
+    due = rabbit_site.now() + 1.1
+    eventually(lambda: rabbit_site.now() > due, what="all due")
+    rabbit_site.expiry("second")
+    rabbit_site.ordinary()
+    once_each(rabbit_site.drain(MANY), range(MANY))
+
+
+def test_broker_down_then_back(
+    rabbit_site: Site, rabbitmq_server: RabbitMQServer, proxy: Proxy, make_site: Callable[..., Site]
+) -> None:
+    behind = make_site(broker=rabbitmq_server.url(proxy.port))
+    worker = behind.expiry()
+    schedule_many_on_expiry((behind.record(n), 1) for n in range(50))
+    proxy.refuse()
+    due = behind.now() + 2
+    eventually(lambda: behind.now() > due, what="all due, the broker away")
+    assert worker.process.running
+    assert behind.dead() == 0
+    assert behind.waiting() + behind.redis.zcard(behind.key("claimed")) == 50
+    proxy.accept_again()
+    rabbit_site.ordinary()
+    once_each(behind.drain(50, timeout=60), range(50))

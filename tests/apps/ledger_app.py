@@ -1,0 +1,91 @@
+"""The Celery app of the tests' workers: every task writes what it was given into a ledger in Redis.
+
+A worker process builds it from the environment (LEDGER_APP, JSON); a test builds its own with `build`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.app.task import Task
+
+RUNS = "ledger:runs"
+MAIN = "ledger"
+
+
+def build(config: dict[str, Any]) -> Celery:
+    """An app for `config`: main, broker, backend, ledger (URL of the runs' Redis), conf (more settings)."""
+    app = Celery(config.get("main", MAIN), set_as_current=bool(config.get("current", True)))
+    app.conf.update(
+        broker_url=config["broker"],
+        result_backend=config["backend"],
+        broker_connection_retry_on_startup=True,
+    )
+    app.conf.update(config.get("conf", {}))
+    ledger = redis.Redis.from_url(config["ledger"])
+    _add_tasks(app, ledger)
+    return app
+
+
+def _write(ledger: redis.Redis, task: Task, label: Any) -> None:
+    seconds, micros = ledger.time()
+    request = {name: value for name, value in vars(task.request).items() if not name.startswith("_")}
+    run = {
+        "label": label,
+        "task": task.name,
+        "at": seconds + micros / 1e6,  # Redis's clock, the one the due time was set on
+        "worker": [os.getpid(), threading.get_ident()],
+        "request": request,
+    }
+    ledger.rpush(RUNS, json.dumps(run, default=repr))
+
+
+def _add_tasks(app: Celery, ledger: redis.Redis) -> None:
+    @app.task(name="ledger.record", bind=True, shared=False)
+    def record(self: Task, label: Any = None, *args: Any, **kwargs: Any) -> Any:
+        _write(ledger, self, label)
+        return label
+
+    @app.task(name="ledger.add", bind=True, shared=False)
+    def add(self: Task, x: int, y: int) -> int:
+        _write(ledger, self, f"{x}+{y}")
+        return x + y
+
+    @app.task(name="ledger.total", bind=True, shared=False)
+    def total(self: Task, numbers: list[Any]) -> Any:
+        _write(ledger, self, "total")
+        return sum(sum(number) if isinstance(number, list) else number for number in numbers)
+
+    @app.task(name="ledger.fail", bind=True, shared=False)
+    def fail(self: Task, label: Any = None) -> None:
+        _write(ledger, self, label)
+        raise ValueError(f"{label} fails, as it should")
+
+    @app.task(name="ledger.on_error", bind=True, shared=False)
+    def on_error(self: Task, failed_id: str) -> None:
+        _write(ledger, self, failed_id)
+
+    @app.task(name="ledger.spawn", bind=True, shared=False)
+    def spawn(self: Task, label: Any, seconds: float) -> str:
+        """Schedule from within a task: the timer's task is this one's child."""
+        from celery_redis_expiry import schedule_on_expiry
+
+        _write(ledger, self, "spawner")
+        return str(schedule_on_expiry(app.tasks["ledger.record"].s(label), seconds=seconds).id)
+
+    @app.task(
+        name="ledger.with_defaults", bind=True, shared=False, time_limit=77, soft_time_limit=66, expires=600
+    )
+    def with_defaults(self: Task, label: Any = None) -> Any:
+        """What the task itself sets has to arrive as well as what its signature does."""
+        _write(ledger, self, label)
+        return label
+
+
+if "LEDGER_APP" in os.environ:
+    app = build(json.loads(os.environ["LEDGER_APP"]))

@@ -1,0 +1,1 @@
+"""Integration tests: the public interface against real Redis servers of several versions."""

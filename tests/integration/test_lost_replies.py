@@ -1,0 +1,137 @@
+"""A reply lost at each script in turn: every public call still tells the truth, and does its work once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_expiry, schedule_on_expiry
+from tests.servers.proxy import Proxy
+from tests.servers.redis import RedisServer
+from tests.servers.resp import Command
+from tests.site import Site
+
+ONE = {"due": 1, "timers": 1, "ids": 1, "trigger": 1}
+NAMED = {**ONE, "names": 1}
+
+
+def is_script(command: Command) -> bool:
+    return command[0].upper() == "EVALSHA"
+
+
+def schedule(site: Site) -> None:
+    result = schedule_on_expiry(site.record(1), seconds=600)
+    assert result.remaining is not None
+    assert 590 < result.remaining <= 600
+    assert site.stored() == ONE
+
+
+def schedule_or_raise(site: Site) -> None:
+    """It must not take its own timer for another's."""
+    schedule_on_expiry(site.record(1), seconds=600, key="mine", if_exists="raise")
+    assert site.stored() == NAMED
+
+
+def schedule_or_keep(site: Site) -> None:
+    result = schedule_on_expiry(site.record(1), seconds=600, key="mine", if_exists="keep")
+    timer = get_timer("mine", app=site.app)
+    assert timer is not None
+    assert timer.id == result.id
+    assert site.stored() == NAMED
+
+
+def replace(site: Site) -> None:
+    result = schedule_on_expiry(site.record(2), seconds=700, key="there")
+    timer = get_timer("there", app=site.app)
+    assert timer is not None
+    assert timer.id == result.id
+    assert timer.remaining is not None
+    assert timer.remaining > 650
+    assert site.stored() == NAMED
+
+
+def extend(site: Site) -> None:
+    before = get_timer("there", app=site.app)
+    result = schedule_on_expiry(site.record(2), seconds=700, key="there", if_exists="extend")
+    assert before is not None
+    assert result.id == before.id
+    assert result.remaining is not None
+    assert result.remaining > 650
+    assert site.stored() == NAMED
+
+
+def move(site: Site) -> None:
+    assert reschedule("there", seconds=700, app=site.app) is True
+    timer = get_timer("there", app=site.app)
+    assert timer is not None
+    assert timer.remaining is not None
+    assert timer.remaining > 650
+    assert site.stored() == NAMED
+
+
+def take_back(site: Site) -> None:
+    assert cancel("there", app=site.app) is True
+    assert site.stored() == {}
+
+
+def look_up(site: Site) -> None:
+    timer = get_timer("there", app=site.app)
+    assert timer is not None
+    assert timer.name == "there"
+
+
+def many(site: Site) -> None:
+    results: list[Any] = []
+    rows = [
+        {"signature": site.record(n), "seconds": 600, "key": f"{n}", "if_exists": "raise"} for n in range(250)
+    ]
+    summary = schedule_many_on_expiry(rows, on_result=lambda _, result: results.append(result))
+    assert (summary.scheduled, summary.errors) == (250, [])
+    assert site.waiting() == 250
+    assert len({result.id for result in results}) == 250
+
+
+CALLS: dict[str, Callable[[Site], None]] = {
+    call.__name__: call
+    for call in (
+        schedule,
+        schedule_or_raise,
+        schedule_or_keep,
+        replace,
+        extend,
+        move,
+        take_back,
+        look_up,
+        many,
+    )
+}
+NEEDS_ONE = (replace, extend, move, take_back, look_up)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_truth_after_a_lost_reply(
+    redis_server: RedisServer, make_site: Callable[..., Site], proxy: Proxy, name: str
+) -> None:
+    call = CALLS[name]
+    site = make_site(expiry_redis_url=redis_server.url(port=proxy.port))
+
+    def prepare() -> None:
+        proxy.clear()
+        site.reset()
+        if call in NEEDS_ONE:
+            schedule_on_expiry(site.record(1), seconds=600, key="there")
+        proxy.clear()
+
+    prepare()
+    call(site)  # undisturbed: every script is loaded, and we see how many there are
+    prepare()
+    call(site)
+    scripts = sum(1 for command in proxy.seen if is_script(command))
+    assert scripts, f"no script seen: {proxy.counts()}"
+    for nth in range(1, scripts + 1):
+        prepare()
+        proxy.drop_reply(is_script, nth=nth)
+        call(site)
+        assert len(proxy.dropped) == 1, f"script {nth} of {scripts} was not asked for"
