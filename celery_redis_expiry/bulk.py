@@ -17,7 +17,7 @@ from celery_redis_expiry.arguments import (
     checked_when,
     item_arguments,
 )
-from celery_redis_expiry.errors import ExpiryError, StoreUnavailable
+from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
 from celery_redis_expiry.scheduling import publish_events, request_of
@@ -68,7 +68,9 @@ def schedule_many_on_expiry(
         How many are scheduled, and the bad items.
 
     Raises:
-        StoreUnavailable: Redis can't be reached or refuses; its `summary` says what was stored until then.
+        StoreUnavailable: Redis can't be reached or refuses.
+        NamespaceTaken: the namespace is another app's.
+        Both have a `summary` of what was stored until then.
     """
     checked_choice(if_exists)
     summary = ScheduleSummary()
@@ -76,54 +78,64 @@ def schedule_many_on_expiry(
     try:
         for position, item in enumerate(items):
             try:
-                arguments = item_arguments(item)
-                batch.add(position, {"if_exists": if_exists, "app": app, **arguments})
-            except StoreUnavailable:
-                raise
+                prepared = _prepare(item, if_exists, app)
             except ExpiryError as exc:
                 summary.errors.append(BadItem(position, exc))
-        batch.flush()
-    except StoreUnavailable as exc:
+            else:
+                batch.add(position, prepared)
+    except ExpiryError as exc:
         exc.summary = summary
         raise
     except BaseException:
         # the iterable failed: what it gave until then is scheduled, as a loop of single calls would have done
         batch.flush()
         raise
+    try:
+        batch.flush()
+    except ExpiryError as exc:
+        exc.summary = summary
+        raise
     summary.errors.sort(key=lambda bad: bad.position)
     return summary
 
 
+@dataclass
+class _Item:
+    """An item that was found good; `request` is None where it ran at once (`task_always_eager`)."""
+
+    app: Any
+    prepared: Prepared | None
+    request: Request | None
+    result: Any = None
+
+
+def _prepare(item: Any, if_exists: str, app: Any) -> _Item:
+    arguments = {"if_exists": if_exists, "app": app, **item_arguments(item)}
+    signature = checked_signature(arguments["signature"])
+    app = app_or_default(arguments["app"] or signature.app)
+    when = checked_when(arguments.get("seconds"), arguments.get("at"), app)
+    checked_choice(arguments["if_exists"])
+    name = checked_name(arguments.get("key"))
+    if app.conf.task_always_eager:
+        return _Item(app, None, None, signature.apply_async())
+    prepared = prepare(signature, app)
+    return _Item(app, prepared, request_of(prepared, when, arguments["if_exists"], name))
+
+
 class _Batch:
-    """Items gathered for one script; none of one app waits behind another's, no label stands in it twice."""
+    """Items gathered for one script: all of one app, no label twice."""
 
     def __init__(self, summary: ScheduleSummary, on_result: Callable[[int, Any], Any] | None) -> None:
         self.summary = summary
         self.on_result = on_result
-        self.app: Any = None
-        self.items: list[tuple[int, Prepared, Request]] = []
+        self.items: list[tuple[int, _Item]] = []
         self.labels: set[str] = set()
 
-    def add(self, position: int, arguments: dict[str, Any]) -> None:
-        signature = checked_signature(arguments["signature"])
-        app = app_or_default(arguments["app"] or signature.app)
-        when = checked_when(arguments.get("seconds"), arguments.get("at"), app)
-        checked_choice(arguments["if_exists"])
-        name = checked_name(arguments.get("key"))
-        if app.conf.task_always_eager:
+    def add(self, position: int, item: _Item) -> None:
+        labels = {item.request.label, item.request.id} if item.request else set()
+        if self.items and (item.app is not self.items[0][1].app or labels & self.labels):
             self.flush()
-            result = signature.apply_async()
-            self.summary.scheduled += 1
-            if self.on_result is not None:
-                self.on_result(position, result)
-            return
-        prepared = prepare(signature, app)
-        request = request_of(prepared, when, arguments["if_exists"], name)
-        labels = {request.label, request.id}
-        if self.items and (app is not self.app or labels & self.labels):
-            self.flush()
-        self.app = app
-        self.items.append((position, prepared, request))
+        self.items.append((position, item))
         self.labels |= labels
         if len(self.items) >= BULK:
             self.flush()
@@ -132,16 +144,23 @@ class _Batch:
         items, self.items, self.labels = self.items, [], set()
         if not items:
             return
-        outcomes = store_of(self.app).schedule([request for _, _, request in items])
+        app = items[0][1].app
+        requests = [item.request for _, item in items if item.request]
+        outcomes = iter(store_of(app).schedule(requests)) if requests else iter(())
         stored = []
-        for (position, prepared, _), outcome in zip(items, outcomes, strict=True):
-            try:
-                outcome.raise_for_status()
-            except ExpiryError as exc:
-                self.summary.errors.append(BadItem(position, exc))
-                continue
+        for position, item in items:
+            result = item.result
+            if item.prepared is not None:
+                outcome = next(outcomes)
+                try:
+                    outcome.raise_for_status()
+                except ExpiryError as exc:
+                    self.summary.errors.append(BadItem(position, exc))
+                    continue
+                stored.append((item.prepared, outcome))
+                if self.on_result is not None:
+                    result = scheduled(item.prepared.result, app, outcome.id)
             self.summary.scheduled += 1
-            stored.append((prepared, outcome))
             if self.on_result is not None:
-                self.on_result(position, scheduled(prepared.result, self.app, outcome.id))
-        publish_events(self.app, stored)
+                self.on_result(position, result)
+        publish_events(app, stored)

@@ -6,7 +6,14 @@ from typing import Any
 
 
 class ExpiryError(Exception):
-    """Root of the errors of this package."""
+    """Root of the errors of this package.
+
+    Attributes:
+        summary: the ScheduleSummary of what `schedule_many_on_expiry` had stored when this error cut it
+            short, else None.
+    """
+
+    summary: Any = None
 
 
 class InvalidTimer(ExpiryError, ValueError):
@@ -26,13 +33,7 @@ class NamespaceTaken(NotConfigured):
 
 
 class StoreUnavailable(ExpiryError):
-    """Redis can't be reached, is read-only, or refused the command.
-
-    Attributes:
-        summary: the ScheduleSummary of what `schedule_many_on_expiry` had stored until then, else None.
-    """
-
-    summary: Any = None
+    """Redis can't be reached, is read-only, or refused the command."""
 
 
 class StoreFull(StoreUnavailable):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import secrets
 
-#: The label that no timer has: the worker proves with it that events arrive.
-PROBE = "notification-probe"
+#: A label that no timer can have, for its control character: the worker proves with it that events arrive.
+PROBE = "\x1fprobe"
 
 
 class Keys:

@@ -14,6 +14,7 @@ NAMES = (
     "enter",
     "inspect",
     "look",
+    "prolong",
     "recover",
     "release",
     "retry",

@@ -3,9 +3,13 @@
 -- ARGV: format app broker adopt
 --   adopt: "1" to take it over whoever has it
 -- RETURNS: {format, app, broker} as recorded
-local namespace = KEYS[1]
-for i, field in ipairs({'format', 'app', 'broker'}) do
-  if ARGV[4] == '1' then redis.call('HSET', namespace, field, ARGV[i])
-  else redis.call('HSETNX', namespace, field, ARGV[i]) end
+local namespace, fields = KEYS[1], {'format', 'app', 'broker'}
+local recorded = redis.call('HMGET', namespace, unpack(fields))
+for i, field in ipairs(fields) do
+  if not recorded[i] or ARGV[4] == '1' then
+    -- a full Redis may refuse this; a worker must start all the same, since firing is what frees memory
+    redis.pcall('HSET', namespace, field, ARGV[i])
+    recorded[i] = ARGV[i]
+  end
 end
-return redis.call('HMGET', namespace, 'format', 'app', 'broker')
+return recorded

@@ -1,21 +1,30 @@
 -- release: give claimed timers back, to be claimed again after a delay.
--- KEYS: due claimed claims
--- ARGV: token delay_ms tried, then the members
---   tried: "1" where the message itself was refused, "0" where it never got that far
+-- KEYS: due claimed claims pacers
+-- ARGV: token delay_ms tried wake, then the members
+--   tried: "1" where the message itself was not taken, "0" where it never got that far
 -- RETURNS: how many were released
-local due_index, claimed, claims = KEYS[1], KEYS[2], KEYS[3]
-local token, delay, tried = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local due_index, claimed, claims, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, delay, tried, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local released = 0
-for a = 4, #ARGV do
+local released, earliest = 0, nil
+for a = 5, #ARGV do
   local member = ARGV[a]
   local holder, due, attempts = string.match(redis.call('HGET', claims, member) or '', '^([^:]*):(%d+):(%d+)$')
   if holder == token then
+    local again = delay > 0 and now + delay or tonumber(due)
     redis.call('ZREM', claimed, member)
     redis.call('HSET', claims, member, '-:' .. due .. ':' .. string.format('%.0f', attempts + tried))
-    redis.call('ZADD', due_index, delay > 0 and string.format('%.0f', now + delay) or due, member)
+    redis.call('ZADD', due_index, string.format('%.0f', again), member)
     released = released + 1
+    if not earliest or again < earliest then earliest = again end
+  end
+end
+-- a pacer that announced to wake later must hear of it
+if earliest then
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.call('PUBLISH', wake, string.format('%.0f', earliest))
   end
 end
 return released

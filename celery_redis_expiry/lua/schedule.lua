@@ -93,7 +93,7 @@ end
 if earliest then
   redis.call('SET', answer, cjson.encode(outcomes), 'PX', remember)
   local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
-  if announced and earliest < tonumber(announced) then
+  if not announced or earliest < tonumber(announced) then
     redis.call('PUBLISH', wake, string.format('%.0f', earliest))
   end
 end

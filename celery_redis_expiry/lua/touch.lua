@@ -1,9 +1,9 @@
 -- touch: let due trigger keys expire now, and follow the TTL of those that were given another one.
--- KEYS: due parked, then the trigger keys
--- ARGV: recheck_ms, then the members
--- RETURNS: {gone, moved, parked, earliest}: three counts, and the earliest new due time (ms) or ""
-local due_index, parked = KEYS[1], KEYS[2]
-local recheck = tonumber(ARGV[1])
+-- KEYS: due parked pacers, then the trigger keys
+-- ARGV: recheck_ms wake, then the members
+-- RETURNS: {gone, moved, parked}: how many
+local due_index, parked, pacers = KEYS[1], KEYS[2], KEYS[3]
+local recheck, wake = tonumber(ARGV[1]), ARGV[2]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local gone, moved, now_parked, earliest = 0, 0, 0, nil
@@ -14,7 +14,7 @@ local function put(from, to, score, member)
   redis.call('ZADD', to, string.format('%.0f', score), member)
 end
 
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local member = ARGV[i]
   local home = redis.call('ZSCORE', due_index, member) and due_index
     or redis.call('ZSCORE', parked, member) and parked
@@ -35,4 +35,11 @@ for i = 2, #ARGV do
     gone = gone + 1
   end
 end
-return {gone, moved, now_parked, earliest and string.format('%.0f', earliest) or ''}
+-- a pacer that announced to wake later must hear of it
+if earliest then
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.call('PUBLISH', wake, string.format('%.0f', earliest))
+  end
+end
+return {gone, moved, now_parked}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from celery.canvas import Signature
-from kombu.exceptions import EncodeError
+from kombu.exceptions import EncodeError, OperationalError
 
-from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.errors import ExpiryError, InvalidTimer
 from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare_canvas
 from celery_redis_expiry.messages.prepared import Prepared
 from celery_redis_expiry.messages.recording import message, record
@@ -35,5 +35,9 @@ def prepare(signature: Signature, app: Any) -> Prepared:
             raise InvalidTimer(f"the signature carries {option}: a timer has one due time, {remedy}")
     try:
         return prepare_canvas(signature, app) if is_canvas(signature) else record(signature, app)
+    except (ExpiryError, OperationalError):
+        raise
     except EncodeError as exc:
         raise InvalidTimer(f"the arguments of {signature.task} can't be serialized: {exc}") from exc
+    except Exception as exc:
+        raise InvalidTimer(f"{signature.task} can't be sent as it is: {type(exc).__name__}: {exc}") from exc

@@ -10,10 +10,11 @@ from typing import Any
 
 from celery import signature as as_signature
 from celery.canvas import Signature, _chain, _chord, chunks, group
+from celery.result import GroupResult
 from kombu.utils.json import dumps, loads
 
 from celery_redis_expiry.errors import InvalidTimer
-from celery_redis_expiry.messages.prepared import Prepared
+from celery_redis_expiry.messages.prepared import Prepared, checked_id
 from celery_redis_expiry.timer import Stored
 
 PICKLES = ("pickle", "application/x-python-serialize")
@@ -41,7 +42,7 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
         options["root_id"] = parent.request.root_id or parent.request.id
         options["parent_id"] = parent.request.id
     result = copy.freeze(
-        _id=copy.options.get("task_id"),
+        _id=checked_id(copy.options.get("task_id")),
         root_id=options.get("root_id"),
         parent_id=options.get("parent_id"),
     )
@@ -61,7 +62,7 @@ def _adopt(result: Any, app: Any) -> None:
     """Signatures come back from JSON without an app: their results would be the current app's."""
     while result is not None:
         result.app = app
-        if hasattr(result, "backend"):
+        if not isinstance(result, GroupResult):
             result.backend = app.backend
         for child in getattr(result, "results", None) or ():
             _adopt(child, app)

@@ -9,18 +9,32 @@ from kombu.entity import Exchange, Queue, binding
 
 
 def describe(entity: Any, app: Any) -> Any:
-    """A queue by its name where the app knows it just so, else in full."""
+    """A queue of the configuration by its name, anything else in full.
+
+    Queues that Celery made up because the configuration lacks them are declared by whoever publishes first;
+    the expiry worker, which never heard of them, must be able to.
+    """
     if isinstance(entity, Queue):
-        known = dict.get(app.amqp.queues, entity.name)
+        known = dict.get(app.amqp.queues, entity.name) if entity.name in _configured(app) else None
         if known is entity or (known and known.as_dict(recurse=True) == entity.as_dict(recurse=True)):
             return entity.name
         return {"queue": entity.as_dict(recurse=True)}
     return {"exchange": entity.as_dict(recurse=True)}
 
 
+def _configured(app: Any) -> set[str]:
+    """The names of the queues in the app's configuration."""
+    queues = app.conf.task_queues
+    if not queues:
+        return {app.conf.task_default_queue}
+    if isinstance(queues, Mapping):
+        return set(queues)
+    return {getattr(queue, "name", queue) for queue in queues}
+
+
 def restore(description: Any, app: Any) -> Any:
+    """The entity that was described, or None for a queue that this worker's configuration lacks."""
     if isinstance(description, str):
-        # what this worker's configuration does not know was declared by those who scheduled
         return dict.get(app.amqp.queues, description)
     if "exchange" in description:
         return _exchange(description["exchange"])

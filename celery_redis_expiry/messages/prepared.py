@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.timer import Stored
+
+
+def checked_id(task_id: Any) -> str | None:
+    """A task id of the user's own as text: it stands in keys."""
+    if task_id is None:
+        return None
+    text = str(task_id)
+    if not text or len(text) > 256 or not text.isprintable():
+        raise InvalidTimer(f"task_id must be text of 1 to 256 printable characters, not {task_id!r}")
+    return text
 
 
 @dataclass

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from celery.backends.base import Backend
 from celery.canvas import Signature
+from celery.result import AsyncResult
 from celery.utils import uuid
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.entity import Exchange
@@ -21,11 +22,21 @@ from kombu.utils.json import dumps
 
 from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.messages.entities import describe, restore
-from celery_redis_expiry.messages.prepared import Prepared
+from celery_redis_expiry.messages.prepared import Prepared, checked_id
 from celery_redis_expiry.timer import Stored, as_datetime
 
 #: What concerns the sending only, and not the message.
-SENDING = ("serializer", "compression", "retry", "retry_policy", "timeout", "confirm_timeout", "declare")
+SENDING = (
+    "serializer",
+    "compression",
+    "retry",
+    "retry_policy",
+    "timeout",
+    "confirm_timeout",
+    "declare",
+    "mandatory",
+    "immediate",
+)
 
 
 class _Recorder(Producer):
@@ -55,7 +66,7 @@ def record(signature: Signature, app: Any) -> Prepared:
     signature = signature.clone()
     task = app.tasks.get(signature.task)
     options = signature.options
-    id = options.get("task_id") or uuid()
+    id = checked_id(options.get("task_id")) or uuid()
     expires = options.get("expires", task.expires if task else None)
     relative = isinstance(expires, Real)
     if relative:
@@ -75,6 +86,8 @@ def record(signature: Signature, app: Any) -> Prepared:
     arguments["headers"] = headers
     if not ignored:
         _await_result(app, id)
+    # an apply_async of the user's own may return anything
+    result = result if isinstance(result, AsyncResult) else app.AsyncResult(id)
     result.ignored = bool(ignored)
 
     payload, content_type, content_encoding = recorder.serialize(body, arguments)

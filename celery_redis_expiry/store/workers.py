@@ -13,8 +13,10 @@ from celery_redis_expiry.keys import label_of
 from celery_redis_expiry.store.base import StoreBase
 from celery_redis_expiry.timer import FORMAT, Claimed
 
-#: How often at least each parked timer is looked at, and the longest sleep of a pacer.
-RECHECK_MS = 60_000
+#: The longest sleep of a pacer: it covers lost wake-ups, half-open sockets and clock steps.
+CAP_MS = 60_000
+#: After how long a parked timer is looked at again; less than the cap, so that no waking passes it by.
+RECHECK_MS = 50_000
 #: A worker that has not announced its next waking for so long is forgotten.
 STALE_MS = 300_000
 
@@ -80,7 +82,7 @@ class Workers(StoreBase):
         with self._translated():
             now, wake, lease, due, newest, parked_members = self._scripts.look(
                 keys=[k.due, k.parked, k.claimed, k.pacers],
-                args=[worker, limit, max(1, limit // 4), parked, RECHECK_MS, STALE_MS],
+                args=[worker, limit, max(1, limit // 4), parked, CAP_MS, STALE_MS],
             )
         return Look(
             now=int(now) / 1000,
@@ -91,20 +93,16 @@ class Workers(StoreBase):
             parked=[value.decode() for value in parked_members],
         )
 
-    def touch(self, members: Sequence[str]) -> int | None:
-        """Let due trigger keys expire now; follow those whose TTL was changed.
-
-        Returns:
-            The earliest new due time (ms) among those that moved, or None.
-        """
+    def touch(self, members: Sequence[str]) -> None:
+        """Let due trigger keys expire now; follow those whose TTL was changed."""
         if not members:
-            return None
+            return
         k = self.keys
         with self._translated():
-            answer = self._scripts.touch(
-                keys=[k.due, k.parked, *map(k.trigger, members)], args=[RECHECK_MS, *members]
+            self._scripts.touch(
+                keys=[k.due, k.parked, k.pacers, *map(k.trigger, members)],
+                args=[RECHECK_MS, k.wake, *members],
             )
-        return int(answer[3]) if answer[3] else None
 
     def claim(self, members: Sequence[tuple[str, bool]], *, token: str, lease: float) -> list[Claimed]:
         """Take due timers for publishing.
@@ -115,17 +113,13 @@ class Workers(StoreBase):
             lease: seconds.
         """
         k = self.keys
-        args: list[Any] = [token, int(lease * 1000), RECHECK_MS]
+        args: list[Any] = [token, int(lease * 1000), RECHECK_MS, k.wake]
         for name, expired in members:
             args += [name, int(expired)]
         with self._translated():
             _, flat = self._scripts.claim(
                 keys=[
-                    k.due,
-                    k.timers,
-                    k.parked,
-                    k.claimed,
-                    k.claims,
+                    *(k.due, k.timers, k.parked, k.claimed, k.claims, k.pacers),
                     *(k.trigger(name) for name, _ in members),
                 ],
                 args=args,
@@ -162,8 +156,19 @@ class Workers(StoreBase):
         with self._translated():
             return int(
                 self._scripts.release(
-                    keys=[k.due, k.claimed, k.claims],
-                    args=[token, int(delay * 1000), int(tried), *(claim.member for claim in claims)],
+                    keys=[k.due, k.claimed, k.claims, k.pacers],
+                    args=[token, int(delay * 1000), int(tried), k.wake, *(claim.member for claim in claims)],
+                )
+            )
+
+    def prolong(self, token: str, claims: Sequence[Claimed], lease: float) -> int:
+        """Hold claimed timers for another `lease` seconds; returns how many are still this claim's."""
+        k = self.keys
+        with self._translated():
+            return int(
+                self._scripts.prolong(
+                    keys=[k.claimed, k.claims],
+                    args=[token, int(lease * 1000), *(claim.member for claim in claims)],
                 )
             )
 
@@ -171,7 +176,9 @@ class Workers(StoreBase):
         """Release what dead workers had claimed; returns how many."""
         k = self.keys
         with self._translated():
-            return len(self._scripts.recover(keys=[k.due, k.claimed, k.claims], args=[limit]))
+            return len(
+                self._scripts.recover(keys=[k.due, k.claimed, k.claims, k.pacers], args=[limit, k.wake])
+            )
 
     def bury(self, claim: Claimed, reason: str, origin: str) -> bool:
         """Move a claimed timer to the dead letters, with the reason and the worker that gave it up."""

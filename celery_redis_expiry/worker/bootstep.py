@@ -8,6 +8,7 @@ from typing import Any
 from celery import bootsteps
 
 from celery_redis_expiry.errors import NotConfigured
+from celery_redis_expiry.worker import remote
 from celery_redis_expiry.worker.pool import TaskPool
 from celery_redis_expiry.worker.service import Service
 
@@ -33,6 +34,8 @@ class ExpiryStep(bootsteps.StartStopStep):
         return isinstance(pool, type) and issubclass(pool, TaskPool)
 
     def create(self, worker: Any) -> Any:
+        remote.install()
+        _confirm_canvases(worker.app)
         try:
             self.service = Service(worker.app, worker.hostname)
         except NotConfigured as exc:
@@ -63,3 +66,12 @@ class ExpiryStep(bootsteps.StartStopStep):
         """A setting is wrong: say which, without a traceback, and end."""
         logger.critical("expiry: %s", exc)
         raise SystemExit(1) from exc
+
+
+def _confirm_canvases(app: Any) -> None:
+    """Celery applies a canvas by the app's own producers: on RabbitMQ they must wait for confirms too."""
+    if app.connection_for_write().transport.driver_type == "amqp":
+        app.conf.broker_transport_options = {
+            **(app.conf.broker_transport_options or {}),
+            "confirm_publish": True,
+        }

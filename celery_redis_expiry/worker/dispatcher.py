@@ -15,8 +15,7 @@ from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Stored, Undecodable
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
-from celery_redis_expiry.worker.parcel import Parcel
-from celery_redis_expiry.worker.publisher import BrokerUnavailable, Publisher
+from celery_redis_expiry.worker.publishing import BrokerUnavailable, Lease, Parcel, Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +72,13 @@ class Dispatcher(Loop):
         taken = self._lanes.take(self._batch)
         try:
             self.dispatch(taken)
-        finally:
-            empty = self._lanes.done(member for member, _ in taken)
-            if empty and not all(expired for _, expired in taken):
-                self.hungry()
+        except BaseException:
+            # their events are used up: only the index knows of them now
+            self._lanes.done(member for member, _ in taken)
+            self.hungry()
+            raise
+        if self._lanes.done(member for member, _ in taken) and not all(expired for _, expired in taken):
+            self.hungry()
 
     def dispatch(self, members: list[tuple[str, bool]]) -> int:
         """Claim, publish, ack.
@@ -88,13 +90,13 @@ class Dispatcher(Loop):
             How many messages the broker has now.
         """
         token = new_token()
-        deadline = time.monotonic() + self._lease
+        began = time.monotonic()
         claims = self._store.claim(members, token=token, lease=self._lease)
         parcels = self._pack(token, claims)
         if not parcels:
             return 0
         try:
-            self._publisher.publish(parcels, deadline)
+            self._publisher.publish(parcels, Lease(self._store, token, claims, self._lease, began))
         finally:
             # whatever happened, what was published is acked, and nothing stays claimed that was not sent
             self._settle(token, parcels)
@@ -127,22 +129,17 @@ class Dispatcher(Loop):
             self._lanes.published(claim.member for claim in published)
             self._ack(token, published)
         self._store.release(token, [parcel.claim for parcel in by_outcome.get("unsent", ())])
-        for parcel in by_outcome.get("unknown", ()):
+        unknown = by_outcome.get("unknown", [])
+        if unknown:
             logger.warning(
-                "expiry: timer %s: the broker's answer was lost (%s): published again under its task id",
-                parcel.claim.label,
-                parcel.reason,
+                "expiry: the broker's answer to %d messages was lost (timer %s: %s): "
+                "they are published again under their task ids",
+                len(unknown),
+                unknown[0].claim.label,
+                unknown[0].reason,
             )
-        self._store.release(token, [parcel.claim for parcel in by_outcome.get("unknown", ())])
-        for parcel in by_outcome.get("failed", ()):
-            delay = min(RETRY[1], RETRY[0] * 2 ** min(parcel.claim.attempts, 20))
-            logger.warning(
-                "expiry: timer %s could not be published: %s; next attempt in %.0f s",
-                parcel.claim.label,
-                parcel.reason,
-                delay,
-            )
-            self._store.release(token, [parcel.claim], delay=delay, tried=True)
+        self._store.release(token, [parcel.claim for parcel in unknown])
+        self._postpone(token, by_outcome.get("failed", []))
         for parcel in by_outcome.get("refused", ()):
             self._bury(parcel.claim, parcel.reason)
         if "stalled" in by_outcome:
@@ -154,6 +151,22 @@ class Dispatcher(Loop):
             # due in the index again; without a wait, a broker that answers but takes nothing is hammered
             self._wait_for_broker(by_outcome.get("unknown", by_outcome.get("unsent", []))[0].reason)
             self.hungry()
+
+    def _postpone(self, token: str, failed: list[Parcel]) -> None:
+        """The broker did not take these; the others went through."""
+        by_attempts: dict[int, list[Parcel]] = {}
+        for parcel in failed:
+            by_attempts.setdefault(parcel.claim.attempts, []).append(parcel)
+        for attempts, parcels in by_attempts.items():
+            delay = min(RETRY[1], RETRY[0] * 2 ** min(attempts, 20))
+            logger.warning(
+                "expiry: the broker did not take %d messages (timer %s: %s); next attempt in %.0f s",
+                len(parcels),
+                parcels[0].claim.label,
+                parcels[0].reason,
+                delay,
+            )
+            self._store.release(token, [parcel.claim for parcel in parcels], delay=delay, tried=True)
 
     def _ack(self, token: str, claims: list[Claimed]) -> None:
         self._unacked[token] = claims

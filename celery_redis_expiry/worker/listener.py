@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from celery_redis_expiry.keys import PROBE
+from celery_redis_expiry.keys import PROBE, label_of
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
@@ -65,15 +65,13 @@ class Listener(Loop):
                 if len(moved) >= FOLLOWED:
                     break
         if moved:
-            earliest = self._store.touch(list(moved))
-            if earliest is not None:
-                self._poke(earliest)
+            self._store.touch(list(moved))
 
     def close(self) -> None:
         self._subscription.close()
 
     def _expired(self, member: str) -> None:
-        if member.endswith(PROBE):
+        if label_of(member) == PROBE:
             self._notifications.arrived(member)
         else:
             self._lanes.fire(member)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 
 from redis import exceptions as redis_errors
 
@@ -15,8 +14,8 @@ from celery_redis_expiry.worker.loop import Loop
 
 logger = logging.getLogger(__name__)
 
-#: Seconds within which a probe's event must arrive.
-PATIENCE = 1.0
+#: Seconds to wait for a probe's event, after each of which the probe key is asked for once more.
+PATIENCE = (0.003, 0.02, 0.1, 1.0)
 #: Seconds between two checks while the events do not arrive.
 RECHECK = 60.0
 
@@ -98,13 +97,18 @@ class Notifications(Loop):
         probe = self._probe = member(new_token(), PROBE)
         self._arrived.clear()
         key = self._keys.trigger(probe)
-        self._client.set(key, "", px=1)
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and not self.stopping.is_set():
+        try:
+            self._client.set(key, "", px=1)
+        except redis_errors.ConnectionError:
+            raise
+        except redis_errors.ResponseError as exc:
+            logger.debug("expiry: no probe key could be set: %s", exc)
+            return False
+        for patience in PATIENCE:
+            if self._arrived.wait(patience):
+                return not self.stopping.is_set()
             # asking for a key whose time has come makes Redis delete it and send the event
             self._client.exists(key)
-            if self._arrived.wait(0.02):
-                return True
         return False
 
     def _tell(self, obstacle: str) -> None:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 
+from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import RECHECK_MS, Look, Store
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
@@ -40,7 +41,8 @@ class Pacer(Loop):
         self._store = store
         self._lanes = lanes
         self._notifications = notifications
-        self._worker = worker
+        # a restarted worker may have the name of one that is still stopping
+        self._worker = f"{worker}:{new_token()}"
         self._batch = batch
         self._touched: dict[str, float] = {}
         self._swept = -RECHECK_MS / 1000
@@ -93,10 +95,9 @@ class Pacer(Loop):
             if recovered:
                 logger.warning("expiry: recovered %d timers from a worker that died or stalled", recovered)
             return now
-        touched_until = self._act(look, now)
-        if look.parked:
-            self._store.touch(look.parked)
-        return min(self._local(look.wake), touched_until)
+        wake = min(self._local(look.wake), self._act(look, now))
+        self._store.touch(look.parked)
+        return wake
 
     def _act(self, look: Look, now: float) -> float:
         backlog = len(look.due) >= self._batch

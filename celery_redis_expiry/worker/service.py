@@ -16,7 +16,7 @@ from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.listener import Listener
 from celery_redis_expiry.worker.notifications import Notifications
 from celery_redis_expiry.worker.pacer import Pacer
-from celery_redis_expiry.worker.publisher import Publisher
+from celery_redis_expiry.worker.publishing import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -109,9 +109,14 @@ class Service:
 def broker_identity(app: Any) -> str:
     """Which broker messages go to, without credentials: what a namespace records."""
     connection = app.connection_for_write()
+    transport = connection.transport
+    virtual_host = str(connection.virtual_host or "").strip("/") or "0"
+    primary = (connection.transport_options or {}).get("master_name")
+    if primary:
+        # several sentinels, in whatever order, know the same primary
+        return f"{transport.driver_type}://{primary}/{virtual_host}"
     host = connection.hostname or "localhost"
     host = "localhost" if host in ("127.0.0.1", "::1") else host
-    port = connection.port or connection.transport.default_port or ""
     return (
-        f"{connection.transport_cls}://{host}:{port}/{str(connection.virtual_host or '').strip('/') or '0'}"
+        f"{transport.driver_type}://{host}:{connection.port or transport.default_port or ''}/{virtual_host}"
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import chain, chord, group
+from celery import _state, chain, chord, group
 from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry import schedule_on_expiry
@@ -16,9 +17,32 @@ TIMEOUT = 30
 
 
 @pytest.fixture
-def fired(site: Site) -> Site:
+def fired(site: Site) -> Iterator[Site]:
+    """Its app is the current one: Celery 5.5 can't apply every canvas of another."""
+    before = _state.default_app, _state._tls.current_app
+    site.app.set_default()
+    site.app.set_current()
     site.expiry()
-    return site
+    yield site
+    _state.default_app, _state._tls.current_app = before
+
+
+def tree(result: Any) -> list[Any]:
+    """Every result that can be reached from one."""
+    if result is None:
+        return []
+    children = list(getattr(result, "results", None) or [])
+    return [result, *(each for child in [*children, result.parent] for each in tree(child))]
+
+
+def test_results_belong_to_the_app_of_the_signature(site: Site) -> None:
+    """Not to the current one: a process may have several, and its threads none."""
+    add, total = site.task("add"), site.task("total")
+    nested = chain(add.s(1, 1), chord([add.s(1), chain(add.s(2), add.s(1))], total.s()), add.s(10))
+    results = tree(schedule_on_expiry(nested, seconds=600))
+    assert len(results) >= 5
+    assert {result.app for result in results} == {site.app}
+    assert not any(result.ready() for result in results)
 
 
 def test_chain(fired: Site) -> None:

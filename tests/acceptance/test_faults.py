@@ -96,6 +96,25 @@ def test_stopped_notifications_are_mended(site: Site) -> None:
     eventually(fires_and_mended, timeout=60, every=0.3, what="the flags are back")
 
 
+def test_the_subscription_is_cut_again_and_again(site: Site) -> None:
+    """What expires while nobody listens has no event; the index has it."""
+    worker = site.expiry()
+    schedule(site, 0.5, count=200, over=2.0)
+
+    def subscriptions() -> list[str]:
+        """Those of expiry workers: channel and pattern on one connection."""
+        clients = site.redis.client_list(_type="pubsub")
+        return [client["id"] for client in clients if client["sub"] != "0" and client["psub"] != "0"]
+
+    cuts = 0
+    while site.waiting() and not past_the_last(site):
+        for client in eventually(subscriptions, what="it listens again"):
+            cuts += site.redis.client_kill_filter(_id=client)
+    assert cuts > 1
+    once_each(site.drain(200), range(200))
+    assert worker.process.running
+
+
 def test_broker_down_then_back(site: Site, broker_proxy: Callable[..., Proxy], make_site: Any) -> None:
     """The store is there, the broker is not: timers wait, and fire when it is back."""
     proxy = broker_proxy(site.server.port)
@@ -184,16 +203,21 @@ def test_a_timer_that_cannot_be_published_harms_nobody(site: Site) -> None:
 def test_a_full_redis_still_fires(
     start_redis: Callable[..., RedisServer], make_site: Any, site: Site
 ) -> None:
-    """At maxmemory without eviction: what is stored is fired, for firing frees memory."""
+    """At maxmemory without eviction: firing frees memory, so neither it nor a worker's start may need any."""
     server = start_redis(None, maxmemory_policy="noeviction")
     full = make_site(server, broker=site.server.url(3))
-    full.expiry()
-    schedule(full, 2.0, count=50)
-    server.client().config_set("maxmemory", "100kb")
     queue = site.server.client(3)
+    first = full.expiry("first")
+    schedule(full, 2.0, count=50)
+    schedule(full, 5.0, count=50)
+    server.client().config_set("maxmemory", "100kb")
     try:
-        eventually(lambda: queue.llen("celery") >= 50, what=lambda: f"all fired; {full.stored()}")
+        eventually(lambda: queue.llen("celery") >= 50, what=lambda: f"the first 50 fired; {full.stored()}")
+        first.stop()
+        full.expiry("second")
+        eventually(lambda: queue.llen("celery") >= 100, what=lambda: f"all fired; {full.stored()}")
         full.wait_forgotten()
-        assert queue.llen("celery") == 50
+        assert queue.llen("celery") == 100
     finally:
         queue.flushdb()
+        server.remove()

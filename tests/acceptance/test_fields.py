@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -53,9 +54,17 @@ def in_broker(site: Site, queue: str) -> dict[str, Any]:
     for part in (message, message["headers"], message["properties"]):
         for name in OWN:
             part.pop(name, None)
-    if "expiration" in message["properties"]:  # counted from the sending: to the second is enough
-        message["properties"]["expiration"] = int(message["properties"]["expiration"]) // 10_000
+    if "expiration" in message["properties"]:
+        message["properties"]["expiration"] = "milliseconds from the sending"
+    body = base64.b64decode(message["body"])
+    if body.startswith(b'{"task"'):  # task protocol 1 has everything in the body
+        message["body"] = {name: value for name, value in json.loads(body).items() if name not in OWN}
     return message
+
+
+def as_direct(message: dict[str, Any]) -> str:
+    """A message as text, the names of the two queues made one."""
+    return json.dumps(message, sort_keys=True).replace("timer ", "direct ")
 
 
 def test_the_message_is_the_one_of_apply_async(idle_site: Site) -> None:
@@ -68,9 +77,35 @@ def test_the_message_is_the_one_of_apply_async(idle_site: Site) -> None:
     for shape in SHAPES:
         direct = in_broker(idle_site, f"direct {shape}")
         by_timer = in_broker(idle_site, f"timer {shape}")
-        told = json.dumps(by_timer, sort_keys=True).replace("timer ", "direct ")
-        if told != json.dumps(direct, sort_keys=True):
+        if as_direct(by_timer) != as_direct(direct):
             different[shape] = (direct, by_timer)
+    assert not different, worker.log
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "protocol 1": {"task_protocol": 1},
+    "sent events": {"task_send_sent_event": True},
+    "pickle": {"task_serializer": "pickle"},
+    "compressed": {"task_compression": "gzip"},
+    "transient": {"task_default_delivery_mode": "transient"},
+    "priority": {"task_default_priority": 6},
+    "no results": {"task_ignore_result": True},
+    "localized": {"timezone": "Asia/Kolkata", "enable_utc": False},
+}
+
+
+def test_settings_that_shape_messages(idle_site: Site, make_site: Callable[..., Site]) -> None:
+    """The expiry worker has none of them: what a message looks like is settled when it is scheduled."""
+    for name, conf in VARIANTS.items():
+        site = make_site(idle_site.server, **conf)
+        site.record("x").set(queue=f"direct {name}").apply_async()
+        schedule_on_expiry(site.record("x").set(queue=f"timer {name}"), seconds=0.3)
+    worker = idle_site.expiry()
+    different = {}
+    for name in VARIANTS:
+        direct, by_timer = (in_broker(idle_site, f"{how} {name}") for how in ("direct", "timer"))
+        if as_direct(by_timer) != as_direct(direct):
+            different[name] = (direct, by_timer)
     assert not different, worker.log
 
 
@@ -151,6 +186,8 @@ def test_it_expires_in_the_queue(idle_site: Site) -> None:
     idle_site.expiry()
     result = schedule_on_expiry(idle_site.record("stale").set(expires=1), seconds=0.2)
     eventually(lambda: idle_site.redis.llen("celery") == 1, what="fired")
+    message = json.loads(idle_site.redis.lindex("celery", 0) or "")
+    assert int(message["properties"]["expiration"]) == 1000
     over = idle_site.now() + 1.5
     eventually(lambda: idle_site.now() > over, what="its life is over")
     worker = idle_site.ordinary("late")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 
@@ -170,3 +171,27 @@ def test_killed_while_publishing(
     behind.expiry("second")
     once_each(behind.drain(20), range(20))
     assert [SCRIPTS[command[1]] for command in store_proxy.dropped] == ["recover"]
+
+
+def test_stalled_beyond_its_lease(site: Site, broker_proxy: Proxy, make_site: Callable[..., Site]) -> None:
+    """Who wakes up after its claim became another's neither acknowledges it nor gives it back."""
+    behind = make_site(
+        broker=site.server.url(port=broker_proxy.port),
+        expiry_redis_url=site.server.url(),
+        expiry_lease=5,
+    )
+    sleeper = behind.expiry("sleeper")
+    broker_proxy.hold_at(is_publish)
+    schedule_many_on_expiry((behind.record(number), 0.5) for number in range(20))
+    eventually(lambda: broker_proxy.holding, what=lambda: f"a publish\n{sleeper.process.tail()}")
+    sleeper.process.signal(signal.SIGSTOP)
+    broker_proxy.cut()
+    broker_proxy.release()
+    other = behind.expiry("other")
+    eventually(lambda: len(behind.runs()) == 20, what=lambda: f"the other took over\n{other.process.tail()}")
+    behind.wait_forgotten()
+    sleeper.process.signal(signal.SIGCONT)
+    inspect = behind.app.control.inspect([sleeper.hostname], timeout=1)
+    eventually(inspect.ping, timeout=30, what=lambda: f"it is awake\n{sleeper.process.tail()}")
+    other.stop()
+    once_each(behind.drain(20), range(20))  # by the one that slept

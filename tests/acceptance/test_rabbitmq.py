@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from celery import chain
@@ -56,6 +57,43 @@ def test_unroutable_goes_to_the_dead_letters(rabbit_site: Site) -> None:
     assert "rout" in reason.lower()
     rabbit_site.ordinary()
     once_each(rabbit_site.drain(20), range(20))
+
+
+POISON: dict[str, dict[str, Any]] = {
+    "a header that AMQP has no type for": {"headers": {"too big": 2**70}},
+    "an exchange that is not there": {"exchange": "never declared", "routing_key": "x", "queue": None},
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_a_message_that_cannot_be_sent_harms_nobody(rabbit_site: Site, poison: str) -> None:
+    """All of one batch: the bad one is buried, the others are sent, each once."""
+    schedule_on_expiry(rabbit_site.record("bad").set(**POISON[poison]), seconds=0.5)
+    schedule_many_on_expiry((rabbit_site.record(number), 0.5) for number in range(50))
+    schedule_on_expiry(rabbit_site.record("mandatory").set(mandatory=True), seconds=0.5)
+    due = rabbit_site.now() + 0.5
+    eventually(lambda: rabbit_site.now() > due, what="all due")  # while nobody is there: one batch
+    worker = rabbit_site.expiry()
+    rabbit_site.ordinary()
+    once_each(rabbit_site.drain(51), [*range(50), "mandatory"])
+    assert rabbit_site.dead() == 1, worker.log
+
+
+def test_queues_are_declared_as_by_apply_async(rabbit_site: Site, make_site: Callable[..., Site]) -> None:
+    """A queue that nobody has declared yet, with the arguments that the app gives it."""
+    name = "by timer"
+    site = make_site(broker=rabbit_site.config["broker"], task_queue_max_priority=10)
+    for priority in (1, 9, 5):
+        schedule_on_expiry(site.record(priority).set(queue=name, priority=priority), seconds=0.2)
+    worker = site.expiry()
+    rabbit_site.wait_forgotten()
+    assert rabbit_site.dead() == 0, worker.log
+    with site.app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        site.app.amqp.queues[name].bind(channel).queue_declare()  # refused where the arguments differ
+        messages = [channel.basic_get(name, no_ack=True) for _ in range(3)]
+        channel.queue_delete(name)
+    assert [message.properties["priority"] for message in messages] == [9, 5, 1]
 
 
 def test_killed_while_all_fall_due(rabbit_site: Site) -> None:

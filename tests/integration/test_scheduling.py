@@ -12,6 +12,7 @@ import pytest
 from celery_redis_expiry import (
     ExpiryError,
     InvalidTimer,
+    NamespaceTaken,
     StoreUnavailable,
     TimerExists,
     cancel,
@@ -151,6 +152,43 @@ def test_arguments_that_do_not_serialize(site: Site) -> None:
     with pytest.raises(InvalidTimer, match=r"(serializ|argument)"):
         schedule_on_expiry(site.record(object()), seconds=1)
     assert site.stored() == {}
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "serializer": {"serializer": "nope"},
+    "compression": {"compression": "nope"},
+    "expires text": {"expires": "tomorrow"},
+    "expires negative": {"expires": -1},
+    "surrogate id": {"task_id": "\ud800"},
+    "eta": {"eta": datetime.now(timezone.utc)},
+    "countdown": {"countdown": 5},
+    "object in headers": {"headers": {"x": object()}},
+}
+
+
+def test_odd_signatures_harm_no_others(site: Site) -> None:
+    """Celery finds fault with them in ways of its own; to us each is a bad item, and an error of our tree."""
+    odd = [site.record("odd").set(**options) for options in ODD.values()]
+    odd.append(site.task("add").s())  # misses its arguments
+    odd.append(site.task("fail").s("odd").set(link=object()))
+    for signature in odd:
+        with pytest.raises(ExpiryError):
+            schedule_on_expiry(signature, seconds=600)
+    assert site.stored() == {}
+    items = [(signature, 600) for number, bad in enumerate(odd) for signature in (site.record(number), bad)]
+    summary = schedule_many_on_expiry(items)
+    assert summary.scheduled == len(odd) == site.waiting()
+    assert [bad.position for bad in summary.errors] == list(range(1, 2 * len(odd), 2))
+    assert all(isinstance(bad.error, ExpiryError) for bad in summary.errors)
+
+
+def test_many_in_a_foreign_namespace(site: Site) -> None:
+    """Nothing of it can be stored, and that is no bad item but an error."""
+    site.redis.hset(site.key("namespace"), mapping={"format": 1, "app": "theirs", "broker": "b"})
+    for count in (1, 120):
+        with pytest.raises(NamespaceTaken, match="expiry_namespace"):
+            schedule_many_on_expiry((site.record(number), 600) for number in range(count))
+    assert site.waiting() == 0
 
 
 def test_unreachable(make_site: Callable[..., Site]) -> None:

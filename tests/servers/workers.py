@@ -14,7 +14,7 @@ from tests.servers.processes import Process
 from tests.waiting import eventually
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
-EXPIRY_READY = r"expiry: watching redis"
+EXPIRY_READY = r"expiry: watching "
 CELERY_READY = r"\bready\."
 
 

@@ -1,0 +1,9 @@
+"""Stored messages to the broker, by whatever is safest and fastest there."""
+
+from __future__ import annotations
+
+from celery_redis_expiry.worker.publishing.lease import Lease
+from celery_redis_expiry.worker.publishing.parcel import Parcel
+from celery_redis_expiry.worker.publishing.publisher import BrokerUnavailable, Publisher
+
+__all__ = ["BrokerUnavailable", "Lease", "Parcel", "Publisher"]

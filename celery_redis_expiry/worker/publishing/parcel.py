@@ -1,0 +1,58 @@
+"""A claimed timer on its way to the broker, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kombu.exceptions import OperationalError
+
+from celery_redis_expiry.timer import Claimed
+
+#: AMQP reply codes that trying again won't change: access refused, not found, unroutable, not equivalent.
+FOR_GOOD = {403, 404, 312, 406}
+
+
+@dataclass
+class Parcel:
+    """A claimed timer on its way to the broker.
+
+    Attributes:
+        content: its stored message.
+        due: ms since the epoch.
+        outcome: `published`; `unsent` (certainly not published, try again); `unknown` (the connection was
+            lost before the answer); `failed` (this message was not taken, try again later); `refused` (for
+            good); `stalled` (the lease ended before it could be sent: it is no longer ours).
+        reason: why it was not published.
+        body, arguments: for `kombu.Producer.publish`, once prepared.
+    """
+
+    content: dict[str, Any]
+    due: int
+    claim: Claimed
+    outcome: str | None = None
+    reason: str = ""
+    body: Any = field(default=None, repr=False)
+    arguments: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def settle(self, outcome: str, reason: object = "") -> None:
+        self.outcome, self.reason = outcome, str(reason) or repr(reason)
+
+
+def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
+    """What an error of kombu or its transport says: `lost`, `failed` or `refused`, and the reason in words.
+
+    Arguments:
+        connection: the kombu connection; it knows the errors of its transport.
+    """
+    cause = exc.__cause__ or exc  # kombu wraps what it ran into
+    lost = (OSError, OperationalError, *connection.connection_errors)
+    if getattr(cause, "reply_code", None) in FOR_GOOD:
+        verdict = "refused"
+    elif isinstance(exc, lost) or isinstance(cause, lost):
+        verdict = "lost"
+    elif isinstance(cause, connection.channel_errors):
+        verdict = "failed"
+    else:
+        verdict = "refused"
+    return verdict, f"{type(cause).__name__}: {cause}"

@@ -1,0 +1,138 @@
+"""How messages are sent: one by one, or a batch at a time with an answer for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kombu.exceptions import OperationalError
+
+from celery_redis_expiry.worker.publishing.lease import Lease
+from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
+
+
+class OneByOne:
+    """Any transport: published when kombu's `publish` returns.
+
+    Arguments:
+        producer: a kombu producer of our own connection.
+
+    Attributes:
+        lost: whether the connection was found dead; the publisher then opens another.
+        blocked: whether the broker says that it takes nothing now; the connection is kept.
+    """
+
+    def __init__(self, producer: Any) -> None:
+        self.producer = producer
+        self.connection = producer.connection
+        self.lost = False
+        self.blocked = False
+
+    def ask(self) -> None:
+        """A round trip, which fails where the connection is dead. Not every transport has one."""
+
+    def declare(self, parcel: Parcel) -> None:
+        """Declare what the message needs, so that nothing but sending is left to fail."""
+        for entity in parcel.arguments.pop("declare"):
+            self.producer.maybe_declare(entity)
+
+    def renew(self) -> None:
+        """After an error that closes an AMQP channel, but not the connection."""
+
+    def send(self, parcels: list[Parcel], lease: Lease) -> None:
+        """Send prepared parcels and settle each; what is not sent before the lease is over is `stalled`."""
+        for parcel in parcels:
+            if self.lost:
+                parcel.settle("unsent", "the connection was lost before")
+            elif lease.over:
+                parcel.settle("stalled")
+            else:
+                try:
+                    if self.publish(parcel):
+                        parcel.settle("published")
+                except Exception as exc:
+                    verdict, reason = judge(exc, self.connection)
+                    self.lost = verdict == "lost"
+                    parcel.settle("unknown" if self.lost else verdict, reason)
+
+    def publish(self, parcel: Parcel, **arguments: Any) -> bool:
+        """Hand one message to kombu. What is wrong with it alone settles it, and concerns no other."""
+        try:
+            self.producer.publish(parcel.body, **{**parcel.arguments, **arguments})
+        except (
+            OSError,
+            OperationalError,
+            *self.connection.connection_errors,
+            *self.connection.channel_errors,
+        ):
+            raise
+        except Exception as exc:
+            parcel.settle("refused", f"it can't be sent: {exc!r}")
+            return False
+        return True
+
+
+class RedisBatches(OneByOne):
+    """Redis: kombu's `Producer.batch` (kombu 5.7), and each message settled by Redis's answer to it.
+
+    kombu raises the first error of a batch, though Redis took the others (a server that gets full in the
+    middle of it). Publishing those again would double them; so the answers are kept, and nothing is raised.
+    """
+
+    def ask(self) -> None:
+        self.producer.channel.client.ping()
+
+    def send(self, parcels: list[Parcel], lease: Lease) -> None:
+        if not (hasattr(self.producer, "batch") and self.producer.supports_batch_publish):
+            super().send(parcels, lease)
+            return
+        answers: list[Any] = []
+        spans: list[tuple[Parcel, int, int]] = []
+        try:
+            # never flushed by its size: the answers must all be ours
+            with self.producer.batch(max_size=1_000_000) as batch:
+                for parcel in parcels:
+                    start = _buffered(batch)
+                    if self.publish(parcel):
+                        spans.append((parcel, start, _buffered(batch)))
+                if lease.over:
+                    raise _Stalled
+                if spans:
+                    pipeline = batch.state.session.pipeline
+                    pipeline.execute = _keeping(pipeline.execute, answers)
+        except _Stalled:
+            for parcel, _, _ in spans:
+                parcel.settle("stalled")
+            return
+        except Exception as exc:
+            verdict, reason = judge(exc, self.connection)
+            self.lost = verdict == "lost"
+            for parcel in parcels:
+                if parcel.outcome is None:
+                    parcel.settle("unknown" if self.lost else verdict, reason)
+            return
+        for parcel, start, stop in spans:
+            errors = [answer for answer in answers[start:stop] if isinstance(answer, Exception)]
+            if errors:
+                parcel.settle("failed", f"{type(errors[0]).__name__}: {errors[0]}")
+            else:
+                parcel.settle("published")
+
+
+class _Stalled(Exception):
+    """Leaves kombu's batch without flushing it."""
+
+
+def _buffered(batch: Any) -> int:
+    """How many commands a batch of kombu's has gathered."""
+    return len(batch.state.session.pipeline) if batch.state.session is not None else 0
+
+
+def _keeping(execute: Callable[..., list[Any]], answers: list[Any]) -> Callable[..., list[Any]]:
+    """`Pipeline.execute` that keeps errors among the answers instead of raising the first."""
+
+    def execute_and_keep(*_: Any, **__: Any) -> list[Any]:
+        answers.extend(execute(raise_on_error=False))
+        return answers
+
+    return execute_and_keep
