@@ -11,12 +11,19 @@ from typing import Any
 from celery import signature as as_signature
 from celery.app import app_or_default
 from celery.canvas import Signature
+from celery.local import Proxy
 
 from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.timer import LATEST
 
 IF_EXISTS = ("replace", "keep", "extend", "raise")
 NAME_LENGTH = 256
+
+
+def app_of(app: Any, signature: Signature | None = None) -> Any:
+    """The app that was given, else the signature's, else the current one; never Celery's proxy for it."""
+    app = app_or_default(app or (signature.app if signature is not None else None))
+    return app._get_current_object() if isinstance(app, Proxy) else app
 
 
 def item_arguments(item: Any) -> dict[str, Any]:
@@ -39,10 +46,10 @@ def target_of(target: Any, app: Any) -> tuple[str, Any, bool]:
     if isinstance(target, str):
         if not target:
             raise InvalidTimer("the name or task id of the timer is empty")
-        return target, app_or_default(app), True
+        return target, app_of(app), True
     id = getattr(target, "id", None)
     if isinstance(id, str):
-        return id, app_or_default(app or getattr(target, "app", None)), False
+        return id, app_of(app or getattr(target, "app", None)), False
     raise InvalidTimer(f"give the timer's name, its task id or its result, not {type(target).__name__}")
 
 

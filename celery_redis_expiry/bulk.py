@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from celery.app import app_or_default
 from celery.canvas import Signature
 
 from celery_redis_expiry.arguments import (
+    app_of,
     checked_choice,
     checked_name,
     checked_signature,
@@ -112,7 +112,7 @@ class _Item:
 def _prepare(item: Any, if_exists: str, app: Any) -> _Item:
     arguments = {"if_exists": if_exists, "app": app, **item_arguments(item)}
     signature = checked_signature(arguments["signature"])
-    app = app_or_default(arguments["app"] or signature.app)
+    app = app_of(arguments["app"], signature)
     when = checked_when(arguments.get("seconds"), arguments.get("at"), app)
     checked_choice(arguments["if_exists"])
     name = checked_name(arguments.get("key"))

@@ -176,7 +176,8 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
     )
     for name in ("socket_timeout", "socket_connect_timeout"):
         if name in options:
-            options[name] = float(options[name])
+            # repeated calls must end within the time for which their answer is remembered
+            options[name] = min(float(options[name]), 2 * TIMEOUT)
     if scheme == "rediss" or ssl:
         options["ssl"] = True
         options.update(ssl if isinstance(ssl, dict) else {})

@@ -8,6 +8,7 @@ from typing import Any
 from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry.arguments import checked_when
+from celery_redis_expiry.messages import WaitingGroupResult
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Timer
 
@@ -49,7 +50,7 @@ class ScheduledResult(_Timed, AsyncResult):
     """An AsyncResult of a task that a timer will send: `get()` waits until it fired and ran."""
 
 
-class ScheduledGroupResult(_Timed, GroupResult):
+class ScheduledGroupResult(_Timed, WaitingGroupResult):
     """A GroupResult of a group that a timer will apply."""
 
 
@@ -63,7 +64,10 @@ def scheduled(result: Any, app: Any, id: str | None = None) -> ScheduledResult |
     if id is not None and id != result.id:
         return ScheduledResult(id, app=app)
     if isinstance(result, GroupResult):
-        return ScheduledGroupResult(result.id, result.results, parent=result.parent, app=app)
+        # a barrier of its own would subscribe to every member
+        return ScheduledGroupResult(
+            result.id, result.results, parent=result.parent, app=app, ready_barrier=result._on_full
+        )
     timed = ScheduledResult(result.id, parent=result.parent, app=app)
     timed.ignored = getattr(result, "ignored", False)
     return timed

@@ -6,10 +6,10 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
-from celery.app import app_or_default
 from celery.canvas import Signature
 
 from celery_redis_expiry.arguments import (
+    app_of,
     checked_choice,
     checked_name,
     checked_signature,
@@ -58,7 +58,7 @@ def schedule_on_expiry(
             be stored all the same.
     """
     signature = checked_signature(signature)
-    app = app_or_default(app or signature.app)
+    app = app_of(app, signature)
     when = checked_when(seconds, at, app)
     checked_choice(if_exists)
     name = checked_name(key)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ledger_app
 import redis
-from celery import Celery
+from celery import Celery, _state
 from celery.canvas import Signature
 
 from celery_redis_expiry import schedule_on_expiry
@@ -61,6 +62,17 @@ class Site:
         """The signature of a run that the ledger shows under `label`."""
         signature: Signature = self.task().s(label, *args, **kwargs)
         return signature
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make the app the current one of this thread, and the default of others, for a while."""
+        before = _state.default_app, _state._tls.current_app
+        self.app.set_default()
+        self.app.set_current()
+        try:
+            yield
+        finally:
+            _state.default_app, _state._tls.current_app = before
 
     # -- processes
 

@@ -40,6 +40,8 @@ local function schedule(k, a)
   if current and not old_due and not firing then current = false end
   if mode == 'move' and not current then return {'missing', '0', '', ''} end
 
+  if current == member then return {'scheduled', old_due or due_text, member, id} end
+
   local status, old_record = 'scheduled', current and redis.call('HGET', timers, current)
   if old_due then
     if mode == 'keep' then return {'kept', old_due, current, id_of(old_record)} end
@@ -77,7 +79,7 @@ local function schedule(k, a)
     if old_id ~= id and redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
   end
   -- a key with a past expiry would be deleted without an expired event
-  if due <= now then redis.call('PUBLISH', wake, '!' .. member) end
+  if due <= now then redis.pcall('PUBLISH', wake, '!' .. member) end
   return {status, due_text, member, id, due}
 end
 
@@ -94,7 +96,7 @@ if earliest then
   redis.call('SET', answer, cjson.encode(outcomes), 'PX', remember)
   local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
   if not announced or earliest < tonumber(announced) then
-    redis.call('PUBLISH', wake, string.format('%.0f', earliest))
+    redis.pcall('PUBLISH', wake, string.format('%.0f', earliest))
   end
 end
 return outcomes

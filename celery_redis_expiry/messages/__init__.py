@@ -9,10 +9,11 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from celery_redis_expiry.errors import ExpiryError, InvalidTimer
 from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare_canvas
+from celery_redis_expiry.messages.group_result import WaitingGroupResult
 from celery_redis_expiry.messages.prepared import Prepared
 from celery_redis_expiry.messages.recording import message, record
 
-__all__ = ["Prepared", "apply_canvas", "message", "prepare"]
+__all__ = ["Prepared", "WaitingGroupResult", "apply_canvas", "message", "prepare"]
 
 #: Options that would change where or when the message goes, beside the timer's own.
 FORBIDDEN = {

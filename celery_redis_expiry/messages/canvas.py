@@ -5,15 +5,20 @@ They can't be recorded: they publish through other producers and write to the re
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from celery import Celery, _state
 from celery import signature as as_signature
+from celery.backends.base import DisabledBackend
 from celery.canvas import Signature, _chain, _chord, chunks, group
 from celery.result import GroupResult
 from kombu.utils.json import dumps, loads
 
 from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.messages.group_result import WaitingGroupResult
 from celery_redis_expiry.messages.prepared import Prepared, checked_id
 from celery_redis_expiry.timer import Stored
 
@@ -35,17 +40,11 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
                 f"{leaf.get('task')} would be pickled: the expiry worker never unpickles, "
                 "so a canvas must use a serializer such as json"
             )
-    # a copy of its own: freezing writes task ids into the signature, and the caller's may be used again
-    copy = as_signature(_round_trip(signature), app=app)
     parent = app.current_worker_task
     if parent is not None:
         options["root_id"] = parent.request.root_id or parent.request.id
         options["parent_id"] = parent.request.id
-    result = copy.freeze(
-        _id=checked_id(copy.options.get("task_id")),
-        root_id=options.get("root_id"),
-        parent_id=options.get("parent_id"),
-    )
+    copy, result = _freeze(_round_trip(signature), app, options.get("root_id"), options.get("parent_id"))
     _adopt(result, app)
     if parent is not None:
         parent.add_trail(result)
@@ -58,8 +57,46 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
     return Prepared(Stored(result.id, content), result)
 
 
+def _freeze(
+    signature: dict[str, Any], app: Any, root_id: str | None, parent_id: str | None
+) -> tuple[Signature, Any]:
+    """Write task ids into a copy of a signature: the caller's may be used again.
+
+    Results of groups subscribe to the result backend for every member when they are made, and keep the
+    subscription until the members have run: days, here. So they are made by an app that has no backend.
+    """
+    backendless = _backendless_app(app)
+    current = _state._tls.current_app
+    # signatures inside signatures come back from JSON without an app: theirs is the thread's current one
+    _state._set_current_app(backendless)
+    try:
+        copy = as_signature(signature, app=backendless)
+        task_id = checked_id(copy.options.get("task_id"))
+        return copy, copy.freeze(_id=task_id, root_id=root_id, parent_id=parent_id)
+    finally:
+        _state._set_current_app(current)
+
+
+_backendless_apps: WeakKeyDictionary[Any, Celery] = WeakKeyDictionary()
+
+
+def _backendless_app(app: Any) -> Celery:
+    """An app that freezes for another; whether there may be chords is the other's to say."""
+    if app not in _backendless_apps:
+        other: Any = weakref.ref(app)
+
+        class NoBackend(DisabledBackend):
+            def ensure_chords_allowed(self) -> None:
+                other().backend.ensure_chords_allowed()
+
+        made = Celery(app.main, backend=NoBackend, set_as_current=False)
+        made.GroupResult = WaitingGroupResult
+        _backendless_apps[app] = made
+    return _backendless_apps[app]
+
+
 def _adopt(result: Any, app: Any) -> None:
-    """Signatures come back from JSON without an app: their results would be the current app's."""
+    """Give results that the backendless app made to the app they belong to."""
     while result is not None:
         result.app = app
         if not isinstance(result, GroupResult):

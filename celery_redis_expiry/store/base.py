@@ -13,6 +13,9 @@ from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable
 from celery_redis_expiry.keys import Keys
 from celery_redis_expiry.scripts import Scripts
 
+#: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
+REMEMBER_MS = 60_000
+
 
 class StoreBase:
     """One namespace in one Redis.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kombu.utils.json import loads
 
-from celery_redis_expiry.keys import label_of
-from celery_redis_expiry.store.base import StoreBase
+from celery_redis_expiry.keys import label_of, new_token
+from celery_redis_expiry.store.base import REMEMBER_MS, StoreBase
 from celery_redis_expiry.timer import DeadLetter, Stored, Undecodable, as_datetime
 
 
@@ -33,7 +33,8 @@ class DeadLetters(StoreBase):
             name = letter.label if letter.label != id else ""
             return bool(
                 self._scripts.retry(
-                    keys=[k.due, k.names, k.ids, k.dead, k.reasons], args=[k.wake, letter.member, name, id]
+                    keys=[k.due, k.names, k.ids, k.dead, k.reasons, k.answer(new_token())],
+                    args=[k.wake, REMEMBER_MS, letter.member, name, id],
                 )
             )
 
@@ -41,4 +42,9 @@ class DeadLetters(StoreBase):
         """Forget a dead letter for good; False if there is none."""
         k = self.keys
         with self._translated():
-            return bool(self._scripts.discard(keys=[k.timers, k.dead, k.reasons], args=[letter.member]))
+            return bool(
+                self._scripts.discard(
+                    keys=[k.timers, k.dead, k.reasons, k.answer(new_token())],
+                    args=[REMEMBER_MS, letter.member],
+                )
+            )

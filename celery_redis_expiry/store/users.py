@@ -7,11 +7,9 @@ from typing import Any
 
 from celery_redis_expiry.errors import NamespaceTaken, StoreUnavailable
 from celery_redis_expiry.keys import label_of, member, new_token
-from celery_redis_expiry.store.base import StoreBase
+from celery_redis_expiry.store.base import REMEMBER_MS, StoreBase
 from celery_redis_expiry.timer import LATEST, Outcome, Request, Stored, Timer, Undecodable, as_datetime
 
-#: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
-REMEMBER_MS = 60_000
 #: A name that is replaced by others at every one of so many attempts: something is wrong with the callers.
 CONTENTION = 100
 

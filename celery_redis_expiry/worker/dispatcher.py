@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 RETRY = (1.0, 300.0)
 #: Seconds between attempts to reach the broker, likewise.
 RECONNECT = (0.2, 5.0)
+#: Seconds that a batch should take: what falls due meanwhile waits for its end. A slow broker gets smaller ones.
+SLICE = 0.1
+SMALLEST = 20
 #: Seconds of a wait for work.
 PATIENCE = 60.0
 
@@ -52,6 +55,7 @@ class Dispatcher(Loop):
         self._lease = lease
         self._batch = batch
         self._worker = worker
+        self._size = batch
         self._broker_failures = 0
         # published, but Redis did not answer when they were acked: by the token of their claim
         self._unacked: dict[str, list[Claimed]] = {}
@@ -69,38 +73,51 @@ class Dispatcher(Loop):
         # before claiming: what can't be published is better left to a worker that can
         if not self._broker_answers():
             return
-        taken = self._lanes.take(self._batch)
+        taken = self._lanes.take(self._size)
+        began = time.monotonic()
         try:
-            self.dispatch(taken)
+            gave_back = self.dispatch(taken)
         except BaseException:
             # their events are used up: only the index knows of them now
             self._lanes.done(member for member, _ in taken)
             self.hungry()
             raise
-        if self._lanes.done(member for member, _ in taken) and not all(expired for _, expired in taken):
+        took = time.monotonic() - began
+        self._size = max(SMALLEST, min(self._batch, int(len(taken) * SLICE / took)))
+        empty = self._lanes.done(member for member, _ in taken)
+        if gave_back or (empty and not all(expired for _, expired in taken)):
             self.hungry()
 
-    def dispatch(self, members: list[tuple[str, bool]]) -> int:
+    def dispatch(self, members: list[tuple[str, bool]]) -> bool:
         """Claim, publish, ack.
 
         Arguments:
             members: each with whether an event said that its trigger key expired.
 
         Returns:
-            How many messages the broker has now.
+            Whether some of what was claimed is in the index again.
         """
         token = new_token()
         began = time.monotonic()
         claims = self._store.claim(members, token=token, lease=self._lease)
         parcels = self._pack(token, claims)
         if not parcels:
-            return 0
+            return False
+        lease = Lease(self._store, token, claims, self._lease, began)
+        messages = [parcel for parcel in parcels if not parcel.is_canvas]
+        canvases = [parcel for parcel in parcels if parcel.is_canvas]
         try:
-            self._publisher.publish(parcels, Lease(self._store, token, claims, self._lease, began))
+            self._publisher.publish(messages, lease)
         finally:
             # whatever happened, what was published is acked, and nothing stays claimed that was not sent
-            self._settle(token, parcels)
-        return sum(parcel.outcome == "published" for parcel in parcels)
+            self._settle(token, messages)
+        if canvases:
+            # a canvas may be thousands of messages: each is acked when it is applied, and none has to hurry
+            with lease.kept():
+                for parcel in canvases:
+                    self._publisher.apply(parcel, lease)
+                    self._settle(token, [parcel])
+        return any(parcel.outcome not in ("published", "refused") for parcel in parcels)
 
     def _pack(self, token: str, claims: list[Claimed]) -> list[Parcel]:
         parcels = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import PROBE, label_of
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.worker.lanes import Lanes
@@ -50,6 +51,15 @@ class Listener(Loop):
         self._subscription = Subscription(store.location, store.keys)
 
     def one_pass(self) -> None:
+        try:
+            self._hear()
+        except StoreUnavailable:
+            if self._notifications.subscribed:
+                self._notifications.listening(False)
+                self._poke(None)
+            raise
+
+    def _hear(self) -> None:
         moved: dict[str, None] = {}
         for message in self._subscription.messages(PATIENCE):
             if message.kind == "expired":
@@ -58,7 +68,7 @@ class Listener(Loop):
                 self._woken(message.text)
             elif message.kind == "subscribed":
                 # what was said before this moment was not heard: the index knows it
-                self._notifications.check()
+                self._notifications.listening(True)
                 self._poke(None)
             elif self._follow and message.kind in MOVES:
                 moved[message.text] = None

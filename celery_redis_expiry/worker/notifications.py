@@ -28,6 +28,7 @@ class Notifications(Loop):
         follow: whether the events of foreign TTL changes are needed as well.
 
     Attributes:
+        subscribed: whether the listener hears anything at all, wake-ups too.
         on: True only while they are proven to arrive; otherwise the pacer claims by itself, on time.
     """
 
@@ -36,6 +37,7 @@ class Notifications(Loop):
     def __init__(self, location: Location, keys: Keys, *, configure: bool, follow: bool) -> None:
         super().__init__()
         self.on = False
+        self.subscribed = False
         self.settled = threading.Event()
         self._client = location.client()
         self._keys = keys
@@ -45,6 +47,11 @@ class Notifications(Loop):
         self._arrived = threading.Event()
         self._probe = ""
         self._warned = ""
+
+    def listening(self, subscribed: bool) -> None:
+        """The listener has a new connection, or lost the one it had."""
+        self.subscribed = subscribed
+        self.check()
 
     def check(self) -> None:
         """Prove anew: the connection is a new one, or an event did not come."""

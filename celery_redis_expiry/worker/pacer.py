@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that the event of a touched trigger key has.
 GRACE = 0.1
+#: Seconds until the next look while no wake-up can be heard.
+DEAF = 1.0
 #: How many parked timers are looked at in one sweep, at most one sweep a minute.
 PARKED = 500
 
@@ -97,7 +99,8 @@ class Pacer(Loop):
             return now
         wake = min(self._local(look.wake), self._act(look, now))
         self._store.touch(look.parked)
-        return wake
+        # without the subscription nobody says that an earlier timer was scheduled
+        return wake if self._notifications.subscribed else min(wake, now + DEAF)
 
     def _act(self, look: Look, now: float) -> float:
         backlog = len(look.due) >= self._batch

@@ -61,6 +61,12 @@ class Subscription:
                     yield message
                 raw = self._pubsub.get_message(timeout=0)
             self._prove_alive()
+        except redis_errors.NoPermissionError as exc:
+            self.close()
+            raise StoreUnavailable(
+                f"the Redis user may not subscribe ({exc}): give it the channels &{self._keys.wake} and "
+                f"&{self._pattern}. Until then timers are looked for every second"
+            ) from exc
         except (redis_errors.RedisError, OSError) as exc:
             self.close()
             raise StoreUnavailable(f"the subscription was lost: {exc}") from exc

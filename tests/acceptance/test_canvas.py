@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import _state, chain, chord, group
+from celery import chain, chord, group
 from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry import schedule_on_expiry
@@ -19,12 +19,9 @@ TIMEOUT = 30
 @pytest.fixture
 def fired(site: Site) -> Iterator[Site]:
     """Its app is the current one: Celery 5.5 can't apply every canvas of another."""
-    before = _state.default_app, _state._tls.current_app
-    site.app.set_default()
-    site.app.set_current()
-    site.expiry()
-    yield site
-    _state.default_app, _state._tls.current_app = before
+    with site.current():
+        site.expiry()
+        yield site
 
 
 def tree(result: Any) -> list[Any]:

@@ -36,3 +36,10 @@ def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
     proxy = Proxy(("127.0.0.1", redis_server.port))
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+def current(site: Site) -> Iterator[None]:
+    """The site's app is the current one, as in a process that has but one."""
+    with site.current():
+        yield

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import chord, signature
 
 from celery_redis_expiry import (
     ExpiryError,
@@ -110,7 +111,7 @@ def test_many_in_constant_memory_of_calls(site: Site) -> None:
     summary = schedule_many_on_expiry(rows(), on_result=lambda _, result: results.append(result))
     assert summary.scheduled == len(results) == 2495
     assert [bad.position for bad in summary.errors] == [7, 507, 1007, 1507, 2007, 2500]
-    assert all(isinstance(bad.error, ExpiryError) for bad in summary.errors)
+    assert all(isinstance(each.error, ExpiryError) for each in summary.errors)
     assert site.waiting() == 2495
 
 
@@ -141,16 +142,29 @@ def test_bad_arguments_store_nothing(site: Site, bad: str) -> None:
     assert site.stored() == {}
 
 
-@pytest.mark.parametrize("signature", [None, "ledger.record", 42, print])
-def test_no_signature(site: Site, signature: Any) -> None:
+@pytest.mark.parametrize("value", [None, "ledger.record", 42, print])
+def test_no_signature(site: Site, value: Any) -> None:
     with pytest.raises(InvalidTimer, match="signature"):
-        schedule_on_expiry(signature, seconds=1, app=site.app)
+        schedule_on_expiry(value, seconds=1, app=site.app)
     assert site.stored() == {}
 
 
 def test_arguments_that_do_not_serialize(site: Site) -> None:
     with pytest.raises(InvalidTimer, match=r"(serializ|argument)"):
         schedule_on_expiry(site.record(object()), seconds=1)
+    assert site.stored() == {}
+
+
+def test_a_signature_by_name(site: Site, current: None) -> None:
+    """It has no app of its own: the current one is meant."""
+    result = schedule_on_expiry(signature("ledger.record", args=("x",)), seconds=600, key="by name")
+    canvas = schedule_on_expiry(
+        chord([signature("ledger.record", args=("x",))], signature("ledger.total")), 600
+    )
+    for each in (result, canvas):
+        assert each.remaining is not None
+        assert each.cancel() is True
+    assert cancel("by name") is False
     assert site.stored() == {}
 
 
@@ -171,15 +185,15 @@ def test_odd_signatures_harm_no_others(site: Site) -> None:
     odd = [site.record("odd").set(**options) for options in ODD.values()]
     odd.append(site.task("add").s())  # misses its arguments
     odd.append(site.task("fail").s("odd").set(link=object()))
-    for signature in odd:
+    for bad in odd:
         with pytest.raises(ExpiryError):
-            schedule_on_expiry(signature, seconds=600)
+            schedule_on_expiry(bad, seconds=600)
     assert site.stored() == {}
-    items = [(signature, 600) for number, bad in enumerate(odd) for signature in (site.record(number), bad)]
+    items = [(item, 600) for number, bad in enumerate(odd) for item in (site.record(number), bad)]
     summary = schedule_many_on_expiry(items)
     assert summary.scheduled == len(odd) == site.waiting()
-    assert [bad.position for bad in summary.errors] == list(range(1, 2 * len(odd), 2))
-    assert all(isinstance(bad.error, ExpiryError) for bad in summary.errors)
+    assert [each.position for each in summary.errors] == list(range(1, 2 * len(odd), 2))
+    assert all(isinstance(each.error, ExpiryError) for each in summary.errors)
 
 
 def test_many_in_a_foreign_namespace(site: Site) -> None:

@@ -29,7 +29,7 @@ def app() -> Celery:
     @app.task(shared=False, name="unit.routed")
     def routed() -> None: ...
 
-    options = {"priority": 3, "expires": 60, "time_limit": 9, "ignore_result": True, "serializer": "yaml"}
+    options = {"priority": 3, "expires": 60, "time_limit": 9, "ignore_result": True, "serializer": "pickle"}
 
     @app.task(shared=False, name="unit.defaults", **options)
     def defaults() -> None: ...
@@ -76,7 +76,7 @@ def test_task_defaults(app: Celery) -> None:
     assert arguments["priority"] == 3
     assert arguments["headers"]["timelimit"][0] == 9
     assert arguments["headers"]["ignore_result"] is True
-    assert arguments["content_type"] == "application/x-yaml"
+    assert arguments["content_type"] == "application/x-python-serialize"
     assert prepare(app.tasks["unit.defaults"].s(), app).result.ignored
 
 

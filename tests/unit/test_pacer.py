@@ -35,6 +35,7 @@ class FakeStore:
 class FakeNotifications:
     def __init__(self) -> None:
         self.on = True
+        self.subscribed = True
         self.checked = 0
 
     def check(self) -> None:

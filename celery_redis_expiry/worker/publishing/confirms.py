@@ -6,14 +6,16 @@ Users' own connections seldom ask for confirms, and kombu's wait for each messag
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import Any
 
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
 from celery_redis_expiry.worker.publishing.senders import OneByOne
 
-#: Seconds within which a message must have left for the socket.
-SEND_TIMEOUT = 5.0
+#: Milliseconds for which the kernel lets sent bytes go unacknowledged. py-amqp's own second is the death of
+#: a connection that RabbitMQ does not read for a while; none at all would hide a dead host for 15 minutes.
+USER_TIMEOUT = 30_000
 
 
 class ConfirmedBatches(OneByOne):
@@ -23,9 +25,10 @@ class ConfirmedBatches(OneByOne):
     causes it is found alone: RabbitMQ doesn't say which it was.
     """
 
-    def __init__(self, producer: Any) -> None:
-        super().__init__(producer)
-        self._careful = 0
+    def __init__(self, connection: Any, producer: Any) -> None:
+        super().__init__(connection, producer)
+        # RabbitMQ tells that it blocks publishers at the first message, and takes that one
+        self._careful = 1
         self._tag = 0
         self._unconfirmed: dict[int, Parcel] = {}
         self._by_correlation: dict[Any, Parcel] = {}
@@ -39,8 +42,9 @@ class ConfirmedBatches(OneByOne):
         channel.events["basic_return"].add(self._on_return)
         self._tag = 0
         self._unconfirmed.clear()
-        raw = self.connection.connection
+        self._raw = raw = self.connection.connection
         raw.on_blocked, raw.on_unblocked = self._on_blocked, self._on_unblocked
+        self._set_user_timeout(USER_TIMEOUT)
 
     def ask(self) -> None:
         if self.blocked:
@@ -49,6 +53,13 @@ class ConfirmedBatches(OneByOne):
         if self.blocked:
             raise BlockingIOError("RabbitMQ blocks publishers: see its memory and disk alarms")
         self.producer.channel.confirm_select()
+        self._careful = max(1, self._careful)
+
+    def close(self) -> None:
+        if self.lost or self.blocked:
+            # a dead or blocked connection does not answer the farewell that a proper close waits for
+            self._raw.collect()
+        super().close()
 
     def renew(self) -> None:
         self.producer.revive(self.connection.channel())
@@ -79,6 +90,7 @@ class ConfirmedBatches(OneByOne):
         begun: list[Parcel] = []
         try:
             for parcel in batch:
+                lease.keep_up()
                 if lease.over:
                     parcel.settle("stalled")
                     continue
@@ -86,7 +98,7 @@ class ConfirmedBatches(OneByOne):
                     parcel.settle("unsent", "RabbitMQ blocks publishers: see its memory and disk alarms")
                     continue
                 begun.append(parcel)
-                if self.publish(parcel, mandatory=True, timeout=SEND_TIMEOUT):
+                if self.publish(parcel, mandatory=True):
                     # both sides count the messages of a channel, from 1
                     self._tag += 1
                     self._unconfirmed[self._tag] = parcel
@@ -121,6 +133,7 @@ class ConfirmedBatches(OneByOne):
         lease is prolonged while the connection lives; its death is seen by TCP keepalive, which py-amqp sets.
         """
         while self._unconfirmed:
+            lease.keep_up()
             try:
                 self.connection.drain_events(timeout=lease.seconds / 3)
             except TimeoutError as exc:
@@ -129,9 +142,18 @@ class ConfirmedBatches(OneByOne):
 
     def _on_blocked(self, reason: object) -> None:
         self.blocked = True
+        # what it does not read now is no sign of its death
+        self._set_user_timeout(0)
 
     def _on_unblocked(self) -> None:
         self.blocked = False
+        self._set_user_timeout(USER_TIMEOUT)
+
+    def _set_user_timeout(self, milliseconds: int) -> None:
+        # Linux only, and in whatever py-amqp calls its socket
+        with contextlib.suppress(AttributeError, OSError):
+            sock = self._raw.transport.sock
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         for parcel in self._confirmed(tag, multiple):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.store import Store
@@ -35,6 +37,28 @@ class Lease:
     def over(self) -> bool:
         """Whether what is not sent by now is no longer ours to send."""
         return time.monotonic() > self._ends
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Prolong it in the background for as long as what is done with it takes."""
+        done = threading.Event()
+
+        def keep() -> None:
+            while not done.wait(self.seconds / 3) and self.prolong():
+                pass
+
+        thread = threading.Thread(target=keep, name="expiry-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def keep_up(self) -> None:
+        """Prolong it when a third has passed; cheap enough to be called before each message."""
+        if time.monotonic() > self._ends - 2 / 3 * self.seconds:
+            self.prolong()
 
     def prolong(self) -> bool:
         """Hold on to it for another while; False if it is lost."""

@@ -35,6 +35,10 @@ class Parcel:
     body: Any = field(default=None, repr=False)
     arguments: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def is_canvas(self) -> bool:
+        return self.content.get("kind") == "canvas"
+
     def settle(self, outcome: str, reason: object = "") -> None:
         self.outcome, self.reason = outcome, str(reason) or repr(reason)
 

@@ -6,8 +6,6 @@ import logging
 import time
 from typing import Any
 
-from kombu.pools import producers
-
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.messages import apply_canvas, message
 from celery_redis_expiry.worker.publishing.confirms import ConfirmedBatches
@@ -37,7 +35,6 @@ class Publisher:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._producer: Any = None
         self._sender: OneByOne | None = None
         self._last_used = 0.0
 
@@ -48,58 +45,71 @@ class Publisher:
             BrokerUnavailable: it doesn't.
         """
         try:
+            if self._sender is not None and not self._answers(self._sender):
+                self.close()
             if self._sender is None:
                 self._open()
-            elif self._sender.blocked or time.monotonic() - self._last_used > IDLE:
-                self._sender.ask()
-            self._last_used = time.monotonic()
+        except BrokerUnavailable:
+            raise
         except Exception as exc:
-            if self._sender is not None and self._sender.blocked:
-                # a connection that is given up hands what lies in its socket to the broker later: twice, then
-                raise BrokerUnavailable(str(exc)) from exc
             self.close()
             raise BrokerUnavailable(str(exc) or repr(exc)) from exc
+        self._last_used = time.monotonic()
+
+    def _answers(self, sender: OneByOne) -> bool:
+        """Whether the connection is alive; one that was idle may have been closed by anybody on its way."""
+        if not sender.blocked and time.monotonic() - self._last_used < IDLE:
+            return True
+        try:
+            sender.ask()
+        except Exception as exc:
+            if sender.blocked:
+                # a connection that is given up hands what lies in its socket to the broker later: twice, then
+                raise BrokerUnavailable(str(exc)) from exc
+            logger.debug("expiry: the broker connection had died: %r", exc)
+            sender.lost = True
+            return False
+        return True
 
     def _open(self) -> None:
-        # confirms are counted per batch here, not waited for one by one
+        # of our own, not from kombu's pools: confirms are counted per batch here and not waited for one by
+        # one, and a connection that is given up must leave no place in a pool occupied
         connection = self._app.connection_for_write(
-            heartbeat=0, connect_timeout=CONNECT_TIMEOUT, transport_options={"confirm_publish": False}
+            heartbeat=0,
+            connect_timeout=CONNECT_TIMEOUT,
+            transport_options={"confirm_publish": False},
         )
-        self._producer = producers[connection].acquire(block=True, timeout=CONNECT_TIMEOUT)
-        self._producer.auto_declare = False
-        connection = self._producer.connection
-        connection.ensure_connection(
-            max_retries=max(1, len(connection.alt)),
-            interval_start=0,
-            interval_step=0,
-            timeout=CONNECT_TIMEOUT,
-        )
-        self._producer.revive(connection.channel())
-        driver = connection.transport.driver_type
-        if driver == "amqp" and hasattr(self._producer.channel, "confirm_select"):
-            self._sender = ConfirmedBatches(self._producer)
-        else:
-            self._sender = RedisBatches(self._producer) if driver == "redis" else OneByOne(self._producer)
+        try:
+            connection.ensure_connection(
+                max_retries=max(1, len(connection.alt)),
+                interval_start=0,
+                interval_step=0,
+                timeout=CONNECT_TIMEOUT,
+            )
+            producer = self._app.amqp.Producer(connection.channel(), auto_declare=False)
+            driver = connection.transport.driver_type
+            if driver == "amqp" and hasattr(producer.channel, "confirm_select"):
+                self._sender = ConfirmedBatches(connection, producer)
+            else:
+                self._sender = (RedisBatches if driver == "redis" else OneByOne)(connection, producer)
+        except BaseException:
+            connection.release()
+            raise
 
     def close(self) -> None:
         """Give the connection up."""
-        producer, self._producer, self._sender = self._producer, None, None
-        if producer is not None:
+        sender, self._sender = self._sender, None
+        if sender is not None:
             try:
-                producer.connection.collapse()
-                producer.release()
+                sender.close()
             except Exception as exc:
                 logger.debug("expiry: closing the broker connection: %r", exc)
 
     def publish(self, parcels: list[Parcel], lease: Lease) -> None:
-        """Publish each parcel and settle it. Raises nothing that concerns the broker."""
+        """Publish recorded messages and settle each. Raises nothing that concerns the broker."""
         sender = self._sender
         assert sender is not None, "connect() comes before"
-        messages = [parcel for parcel in parcels if parcel.content.get("kind") == "message"]
-        sender.send([parcel for parcel in messages if self._prepare(parcel, sender)], lease)
-        for parcel in parcels:
-            if parcel.outcome is None:
-                self._apply(parcel, sender, lease)
+        sender.send([parcel for parcel in parcels if self._prepare(parcel, sender)], lease)
         self._last_used = time.monotonic()
         if sender.lost:
             self.close()
@@ -127,15 +137,14 @@ class Publisher:
             return False
         return True
 
-    def _apply(self, parcel: Parcel, sender: OneByOne, lease: Lease) -> None:
-        if parcel.content.get("kind") != "canvas":
-            parcel.settle("refused", f"a stored message of the unknown kind {parcel.content.get('kind')!r}")
-        elif lease.over:
+    def apply(self, parcel: Parcel, lease: Lease) -> None:
+        """Apply a canvas, by the app's own producers, and settle it."""
+        if lease.over:
             parcel.settle("stalled")
-        else:
-            try:
-                apply_canvas(parcel.content, self._app)
-                parcel.settle("published")
-            except Exception as exc:
-                verdict, reason = judge(exc, sender.connection)
-                parcel.settle("unknown" if verdict == "lost" else verdict, reason)
+            return
+        try:
+            apply_canvas(parcel.content, self._app)
+            parcel.settle("published")
+        except Exception as exc:
+            verdict, reason = judge(exc, self._app.connection_for_write())
+            parcel.settle("unknown" if verdict == "lost" else verdict, reason)

@@ -15,16 +15,17 @@ class OneByOne:
     """Any transport: published when kombu's `publish` returns.
 
     Arguments:
-        producer: a kombu producer of our own connection.
+        connection: a kombu connection of our own.
+        producer: a kombu producer on it.
 
     Attributes:
         lost: whether the connection was found dead; the publisher then opens another.
         blocked: whether the broker says that it takes nothing now; the connection is kept.
     """
 
-    def __init__(self, producer: Any) -> None:
+    def __init__(self, connection: Any, producer: Any) -> None:
+        self.connection = connection
         self.producer = producer
-        self.connection = producer.connection
         self.lost = False
         self.blocked = False
 
@@ -39,9 +40,14 @@ class OneByOne:
     def renew(self) -> None:
         """After an error that closes an AMQP channel, but not the connection."""
 
+    def close(self) -> None:
+        """Give the connection up."""
+        self.connection.release()
+
     def send(self, parcels: list[Parcel], lease: Lease) -> None:
         """Send prepared parcels and settle each; what is not sent before the lease is over is `stalled`."""
         for parcel in parcels:
+            lease.keep_up()
             if self.lost:
                 parcel.settle("unsent", "the connection was lost before")
             elif lease.over:
