@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 RETRY = (1.0, 300.0)
 #: Seconds between attempts to reach the broker, likewise.
 RECONNECT = (0.2, 5.0)
-#: Seconds that a batch should take: what falls due meanwhile waits for its end. A slow broker gets smaller ones.
+#: Seconds that a batch should take, since what falls due meanwhile waits: a slow broker gets smaller ones.
 SLICE = 0.1
 SMALLEST = 20
 #: Seconds of a wait for work.

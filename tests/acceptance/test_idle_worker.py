@@ -119,14 +119,15 @@ def test_idle_costs_nothing(idle_site: Site) -> None:
         proxy.close()
 
 
-def test_a_backlog_holds_nobody_up(idle_site: Site) -> None:
+@pytest.mark.parametrize("events", [True, False], ids=["events", "no-events"])
+def test_a_backlog_holds_nobody_up(idle_site: Site, events: bool) -> None:
     """What falls due now does not wait for the end of what fell due while nobody was there."""
     count = 10_000
     assert schedule_many_on_expiry((idle_site.record(n), 0) for n in range(count)).scheduled == count
-    worker = idle_site.expiry(ready=False)
+    worker = idle_site.expiry(ready=False, expiry_configure_notifications=events)
     begun = "the backlog's first"
     eventually(lambda: idle_site.redis.llen("celery") > 0, timeout=40, every=0.001, what=begun)
-    schedule_on_expiry(idle_site.record("fresh").set(queue="fresh"), seconds=0)
+    schedule_on_expiry(idle_site.record("fresh").set(queue="fresh"), seconds=0.05)
     eventually(lambda: idle_site.redis.llen("fresh") == 1, every=0.001, what=lambda: worker.process.tail())
     left = count - idle_site.redis.llen("celery")
     assert left > 0, "the fresh one came last"
