@@ -57,7 +57,7 @@ class Settings:
     )
     batch_size: int = _setting(
         500,
-        "How many timers are claimed and published together, 1 to 1000.",
+        "How many timers are claimed and published together, 2 to 1000.",
     )
 
     def __post_init__(self) -> None:
@@ -80,8 +80,8 @@ class Settings:
             "batch_size",
             _is_number(self.batch_size)
             and int(self.batch_size) == self.batch_size
-            and 1 <= self.batch_size <= 1000,
-            "a whole number from 1 to 1000",
+            and 2 <= self.batch_size <= 1000,
+            "a whole number from 2 to 1000",
         )
 
     @classmethod

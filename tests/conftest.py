@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +31,13 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt("SIGTERM")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    # As Ctrl-C: the fixtures end what they started, where the default would leave servers and workers behind.
+    signal.signal(signal.SIGTERM, _interrupt)
     config.addinivalue_line("markers", "integration: needs real Redis servers")
     config.addinivalue_line("markers", "acceptance: starts real workers and kills them")
 

@@ -161,16 +161,15 @@ class Workers(StoreBase):
                 )
             )
 
-    def prolong(self, token: str, claims: Sequence[Claimed], lease: float) -> int:
-        """Hold claimed timers for another `lease` seconds; returns how many are still this claim's."""
+    def prolong(self, token: str, claims: Sequence[Claimed], lease: float) -> set[str]:
+        """Hold claimed timers for another `lease` seconds; returns the members that are another's by now."""
         k = self.keys
         with self._translated():
-            return int(
-                self._scripts.prolong(
-                    keys=[k.claimed, k.claims],
-                    args=[token, int(lease * 1000), *(claim.member for claim in claims)],
-                )
+            lost = self._scripts.prolong(
+                keys=[k.claimed, k.claims],
+                args=[token, int(lease * 1000), *(claim.member for claim in claims)],
             )
+        return {member.decode() for member in lost}
 
     def recover(self, limit: int) -> int:
         """Release what dead workers had claimed; returns how many."""

@@ -11,12 +11,14 @@ from celery.worker import state
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import store_of
+from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.dispatcher import Dispatcher
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.listener import Listener
 from celery_redis_expiry.worker.notifications import Notifications
 from celery_redis_expiry.worker.pacer import Pacer
 from celery_redis_expiry.worker.publishing import Publisher
+from celery_redis_expiry.worker.settler import Settler
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +45,16 @@ class Service:
             follow=settings.follow_foreign_ttl,
         )
         lanes = Lanes()
+        publisher = Publisher(app)
+        self.applier = Applier(self.store, publisher, Settler(self.store, lanes, worker))
         self.dispatcher = Dispatcher(
             self.store,
             lanes,
-            Publisher(app),
+            publisher,
+            Settler(self.store, lanes, worker),
+            self.applier,
             lease=settings.lease,
             batch=int(settings.batch_size),
-            worker=worker,
         )
         self.pacer = Pacer(
             self.store, lanes, self.notifications, worker=worker, batch=int(settings.batch_size)
@@ -71,7 +76,7 @@ class Service:
         """
         self._enter()
         # the listener first: what expires while the pacer reads the index must be heard
-        for loop in (self.notifications, self.listener, self.dispatcher, self.pacer):
+        for loop in (self.notifications, self.listener, self.applier, self.dispatcher, self.pacer):
             loop.start()
         self.notifications.settled.wait(3)
         counts = self.store.counts()
@@ -100,7 +105,7 @@ class Service:
 
     def stop(self) -> None:
         """Warm shutdown: what is being published is finished; nothing stays claimed."""
-        for loop in (self.listener, self.pacer, self.dispatcher, self.notifications):
+        for loop in (self.listener, self.pacer, self.dispatcher, self.applier, self.notifications):
             if not loop.stop(STOP_TIMEOUT):
                 logger.warning("expiry: the %s did not stop within %.0f s", loop.name, STOP_TIMEOUT)
         logger.info("expiry: stopped")

@@ -66,7 +66,7 @@ def test_it_consumes_no_task_queue(idle_site: Site) -> None:
     schedule_on_expiry(idle_site.record("timer"), seconds=0)
     eventually(lambda: idle_site.redis.llen("celery") == 2, what="both messages in the queue")
     queues = idle_site.app.control.inspect([worker.hostname], timeout=10).active_queues()
-    assert not (queues or {}).get(worker.hostname)
+    assert queues == {worker.hostname: []}, worker.log
     assert idle_site.redis.llen("celery") == 2
     assert idle_site.redis.hlen("unacked") == 0
 

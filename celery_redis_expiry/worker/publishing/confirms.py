@@ -18,6 +18,10 @@ from celery_redis_expiry.worker.publishing.senders import OneByOne
 USER_TIMEOUT = 30_000
 
 
+class Blocked(Exception):
+    """The connection is alive, but the broker takes nothing now."""
+
+
 class ConfirmedBatches(OneByOne):
     """A message counts as published when RabbitMQ has confirmed it.
 
@@ -51,7 +55,7 @@ class ConfirmedBatches(OneByOne):
             with contextlib.suppress(TimeoutError):
                 self.connection.drain_events(timeout=0.1)
         if self.blocked:
-            raise BlockingIOError("RabbitMQ blocks publishers: see its memory and disk alarms")
+            raise Blocked("RabbitMQ blocks publishers: see its memory and disk alarms")
         self.producer.channel.confirm_select()
         self._careful = max(1, self._careful)
 
@@ -91,7 +95,7 @@ class ConfirmedBatches(OneByOne):
         try:
             for parcel in batch:
                 lease.keep_up()
-                if lease.over:
+                if not lease.holds(parcel.claim):
                     parcel.settle("stalled")
                     continue
                 if self.blocked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from celery_redis_expiry.errors import StoreUnavailable
@@ -32,20 +32,37 @@ class Lease:
         self._token = token
         self._claims = claims
         self._ends = began + seconds
+        self._lost: set[str] = set()
 
-    @property
-    def over(self) -> bool:
-        """Whether what is not sent by now is no longer ours to send."""
-        return time.monotonic() > self._ends
+    def holds(self, claim: Claimed) -> bool:
+        """Whether a timer that is not sent yet is still ours to send."""
+        return time.monotonic() < self._ends and claim.member not in self._lost
+
+    def keep_up(self) -> None:
+        """Prolong it when a third has passed; cheap enough to be called before each message."""
+        if time.monotonic() > self._ends - 2 / 3 * self.seconds:
+            self.prolong()
+
+    def prolong(self) -> bool:
+        """Hold on to it for another while; False if nothing of it is ours any more."""
+        began = time.monotonic()
+        try:
+            self._lost = self._store.prolong(self._token, self._claims, self.seconds)
+        except StoreUnavailable as exc:
+            logger.debug("expiry: a lease could not be prolonged: %s", exc)
+            return time.monotonic() < self._ends
+        self._ends = began + self.seconds
+        return len(self._lost) < len(self._claims)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Prolong it in the background for as long as what is done with it takes."""
+    def kept(self, also: Callable[[], Iterable[Lease]]) -> Iterator[None]:
+        """Prolong it in the background, and others with it, for as long as what is done with it takes."""
         done = threading.Event()
 
         def keep() -> None:
-            while not done.wait(self.seconds / 3) and self.prolong():
-                pass
+            while not done.wait(self.seconds / 6):
+                for lease in (self, *also()):
+                    lease.keep_up()
 
         thread = threading.Thread(target=keep, name="expiry-lease", daemon=True)
         thread.start()
@@ -54,20 +71,3 @@ class Lease:
         finally:
             done.set()
             thread.join()
-
-    def keep_up(self) -> None:
-        """Prolong it when a third has passed; cheap enough to be called before each message."""
-        if time.monotonic() > self._ends - 2 / 3 * self.seconds:
-            self.prolong()
-
-    def prolong(self) -> bool:
-        """Hold on to it for another while; False if it is lost."""
-        began = time.monotonic()
-        try:
-            held = self._store.prolong(self._token, self._claims, self.seconds)
-        except StoreUnavailable as exc:
-            logger.debug("expiry: a lease could not be prolonged: %s", exc)
-            return not self.over
-        if held:
-            self._ends = began + self.seconds
-        return bool(held)

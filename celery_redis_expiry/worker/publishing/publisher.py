@@ -8,7 +8,7 @@ from typing import Any
 
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.messages import apply_canvas, message
-from celery_redis_expiry.worker.publishing.confirms import ConfirmedBatches
+from celery_redis_expiry.worker.publishing.confirms import Blocked, ConfirmedBatches
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
 from celery_redis_expiry.worker.publishing.senders import OneByOne, RedisBatches
@@ -62,10 +62,10 @@ class Publisher:
             return True
         try:
             sender.ask()
+        except Blocked as exc:
+            # a connection that is given up hands what lies in its socket to the broker later: twice, then
+            raise BrokerUnavailable(str(exc)) from exc
         except Exception as exc:
-            if sender.blocked:
-                # a connection that is given up hands what lies in its socket to the broker later: twice, then
-                raise BrokerUnavailable(str(exc)) from exc
             logger.debug("expiry: the broker connection had died: %r", exc)
             sender.lost = True
             return False
@@ -139,7 +139,7 @@ class Publisher:
 
     def apply(self, parcel: Parcel, lease: Lease) -> None:
         """Apply a canvas, by the app's own producers, and settle it."""
-        if lease.over:
+        if not lease.holds(parcel.claim):
             parcel.settle("stalled")
             return
         try:
@@ -147,4 +147,5 @@ class Publisher:
             parcel.settle("published")
         except Exception as exc:
             verdict, reason = judge(exc, self._app.connection_for_write())
-            parcel.settle("unknown" if verdict == "lost" else verdict, reason)
+            # parts may be published; they are again, with the same task ids
+            parcel.settle("failed" if verdict == "lost" else verdict, reason)

@@ -50,7 +50,7 @@ class OneByOne:
             lease.keep_up()
             if self.lost:
                 parcel.settle("unsent", "the connection was lost before")
-            elif lease.over:
+            elif not lease.holds(parcel.claim):
                 parcel.settle("stalled")
             else:
                 try:
@@ -101,14 +101,15 @@ class RedisBatches(OneByOne):
                     start = _buffered(batch)
                     if self.publish(parcel):
                         spans.append((parcel, start, _buffered(batch)))
-                if lease.over:
+                if not all(lease.holds(parcel.claim) for parcel in parcels):
                     raise _Stalled
                 if spans:
                     pipeline = batch.state.session.pipeline
                     pipeline.execute = _keeping(pipeline.execute, answers)
         except _Stalled:
+            # what is ours of it is claimed anew
             for parcel, _, _ in spans:
-                parcel.settle("stalled")
+                parcel.settle("unsent" if lease.holds(parcel.claim) else "stalled")
             return
         except Exception as exc:
             verdict, reason = judge(exc, self.connection)

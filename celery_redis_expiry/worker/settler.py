@@ -1,0 +1,95 @@
+"""What becomes of claimed timers after publishing: acked, released, postponed, or a dead letter."""
+
+from __future__ import annotations
+
+import logging
+
+from celery_redis_expiry.store import Store
+from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.worker.lanes import Lanes
+from celery_redis_expiry.worker.publishing import Parcel
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until a message that was not taken is tried again: doubled each time, from the first to the second.
+RETRY = (1.0, 300.0)
+
+
+class Settler:
+    """Tells the store the outcome of each parcel. Used by one thread.
+
+    Arguments:
+        worker: its name, for the dead letters.
+    """
+
+    def __init__(self, store: Store, lanes: Lanes, worker: str) -> None:
+        self._store = store
+        self._lanes = lanes
+        self._worker = worker
+        # published, but Redis did not answer when they were acked: by the token of their claim
+        self._unacked: dict[str, list[Claimed]] = {}
+
+    def settle(self, token: str, parcels: list[Parcel]) -> None:
+        """Nothing stays claimed that was not sent, and nothing is forgotten that was not published."""
+        by_outcome: dict[str, list[Parcel]] = {}
+        for parcel in parcels:
+            by_outcome.setdefault(parcel.outcome or "unsent", []).append(parcel)
+        published = [parcel.claim for parcel in by_outcome.get("published", ())]
+        if published:
+            self._lanes.published(claim.member for claim in published)
+            self.ack(token, published)
+        unknown = by_outcome.get("unknown", [])
+        if unknown:
+            logger.warning(
+                "expiry: the broker's answer to %d messages was lost (timer %s: %s): "
+                "they are published again under their task ids",
+                len(unknown),
+                unknown[0].claim.label,
+                unknown[0].reason,
+            )
+        self._store.release(token, [parcel.claim for parcel in by_outcome.get("unsent", []) + unknown])
+        self.postpone(token, by_outcome.get("failed", []))
+        for parcel in by_outcome.get("refused", ()):
+            self.bury(parcel.claim, parcel.reason)
+        if "stalled" in by_outcome:
+            logger.warning(
+                "expiry: %d timers were not published: this worker stalled beyond their lease",
+                len(by_outcome["stalled"]),
+            )
+
+    def postpone(self, token: str, failed: list[Parcel]) -> None:
+        """The broker did not take these; they are tried for as long as it takes, ever more seldom."""
+        by_attempts: dict[int, list[Parcel]] = {}
+        for parcel in failed:
+            by_attempts.setdefault(parcel.claim.attempts, []).append(parcel)
+        for attempts, parcels in by_attempts.items():
+            delay = min(RETRY[1], RETRY[0] * 2 ** min(attempts, 20))
+            logger.warning(
+                "expiry: %d timers could not be published (%s: %s); next attempt in %.0f s",
+                len(parcels),
+                parcels[0].claim.label,
+                parcels[0].reason,
+                delay,
+            )
+            self._store.release(token, [parcel.claim for parcel in parcels], delay=delay, tried=True)
+
+    def ack(self, token: str, claims: list[Claimed]) -> None:
+        self._unacked[token] = claims
+        acked = self._store.ack(token, claims)
+        del self._unacked[token]
+        if acked < len(claims):
+            logger.debug("expiry: %d published timers were no longer ours to ack", len(claims) - acked)
+
+    def ack_again(self) -> None:
+        """Redis was away when these were published. Tell it before their lease ends."""
+        for token, claims in list(self._unacked.items()):
+            self.ack(token, claims)
+
+    def bury(self, claim: Claimed, reason: str) -> None:
+        logger.error(
+            "expiry: timer %s can't be published and was moved to the dead letters: %s "
+            "(see: celery -A … expiry dead list)",
+            claim.label,
+            reason,
+        )
+        self._store.bury(claim, reason, self._worker)
