@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from celery import chord
 
 from celery_redis_expiry import schedule_many_on_expiry, schedule_on_expiry
 from tests.servers.proxy import Proxy
@@ -221,3 +222,22 @@ def test_a_full_redis_still_fires(
     finally:
         queue.flushdb()
         server.remove()
+
+
+def test_a_result_backend_that_is_away_holds_no_plain_timer_up(
+    start_redis: Callable[..., RedisServer], make_site: Any, site: Site
+) -> None:
+    """Celery waits many seconds for it with each chord; what needs no backend doesn't wait with them."""
+    backend = start_redis()
+    apart = make_site(result_backend=backend.url())
+    apart.expiry()
+    backend.kill()
+    add, total = apart.task("add"), apart.task("total")
+    for _ in range(5):
+        schedule_on_expiry(chord([add.s(1, 1), add.s(2, 2)], total.s()).set(ignore_result=True), seconds=0.2)
+    for number in range(10):
+        schedule_on_expiry(apart.record(number).set(ignore_result=True), seconds=1)
+    for number in range(10):
+        site.wait_run(number)
+    assert apart.redis.hlen(apart.key("timers")) == 5, "the chords are still waited for"
+    backend.remove()

@@ -122,3 +122,37 @@ def test_broker_down_then_back(
     proxy.accept_again()
     rabbit_site.ordinary()
     once_each(behind.drain(50, timeout=60), range(50))
+
+
+def test_many_lost_connections(
+    rabbit_site: Site, rabbitmq_server: RabbitMQServer, proxy: Proxy, make_site: Callable[..., Site]
+) -> None:
+    """More than any pool of connections has places: each lost one must be given up for good."""
+    behind = make_site(broker=rabbitmq_server.url(proxy.port))
+    behind.expiry()
+    rabbit_site.ordinary()
+    for outage in range(12):
+        schedule_on_expiry(behind.record(outage), seconds=0)
+        behind.wait_run(outage)
+        behind.wait_forgotten()
+        proxy.cut()
+    once_each(behind.drain(12), range(12))
+
+
+@pytest.mark.timeout(180)
+def test_an_alarm_multiplies_nothing(rabbit_site: Site, rabbitmq_server: RabbitMQServer) -> None:
+    """RabbitMQ short of memory blocks publishers, longer than a lease; what lies in its sockets comes once."""
+    rabbit_site.expiry(expiry_lease=5.0)
+    schedule_on_expiry(rabbit_site.record("before"), seconds=0)
+    eventually(lambda: rabbit_site.waiting() == 0, what="the worker has its connection")
+    rabbitmq_server.control("set_vm_memory_high_watermark", "0.00001")
+    try:
+        schedule_many_on_expiry((rabbit_site.record(n), 0.5) for n in range(50))
+        # three leases, on Redis's clock
+        end = rabbit_site.now() + 16
+        eventually(lambda: rabbit_site.now() > end, timeout=40, what="the alarm lasts")
+        assert rabbit_site.dead() == 0
+    finally:
+        rabbitmq_server.control("set_vm_memory_high_watermark", "0.6")
+    rabbit_site.ordinary()
+    once_each(rabbit_site.drain(51, timeout=60), ["before", *range(50)])

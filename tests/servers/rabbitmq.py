@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -81,6 +82,18 @@ class RabbitMQServer:
         except (OSError, amqp.AMQPError):
             return False
         return True
+
+    def control(self, *arguments: str) -> None:
+        """`rabbitmqctl` for this node."""
+        control = shutil.which("rabbitmqctl", path=str(self.script.parent)) or "rabbitmqctl"
+        command = [control, "-n", f"expiry{self.port}@localhost", *arguments]
+        env = {
+            **os.environ,
+            "HOME": str(self.folder),
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "rabbitmq-env.conf"),
+        }
+        subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
 
     def stop(self) -> None:
         for process in (self.node, self.epmd):
