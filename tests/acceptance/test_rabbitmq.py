@@ -141,7 +141,7 @@ def test_many_lost_connections(
 
 @pytest.mark.timeout(180)
 def test_an_alarm_multiplies_nothing(rabbit_site: Site, rabbitmq_server: RabbitMQServer) -> None:
-    """RabbitMQ short of memory blocks publishers for longer than a lease; its sockets hold no message twice."""
+    """RabbitMQ, short of memory, blocks publishers for longer than a lease: no message may come twice."""
     rabbit_site.expiry(expiry_lease=5.0)
     schedule_on_expiry(rabbit_site.record("before"), seconds=0)
     eventually(lambda: rabbit_site.waiting() == 0, what="the worker has its connection")
