@@ -68,9 +68,11 @@ def schedule_many_on_expiry(
         How many are scheduled, and the bad items.
 
     Raises:
+        InvalidTimer: `if_exists` is unusable.
+        NotConfigured: no Redis is configured.
         StoreUnavailable: Redis can't be reached or refuses.
         NamespaceTaken: the namespace is another app's.
-        Both have a `summary` of what was stored until then.
+        The last two have a `summary` of what was stored until then.
     """
     checked_choice(if_exists)
     summary = ScheduleSummary()

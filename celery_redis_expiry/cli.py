@@ -31,7 +31,7 @@ class _Group(click.Group):
 def expiry() -> None:
     """Timers kept in Redis (celery-redis-expiry).
 
-    Start the worker that fires them with: celery -A proj worker -P expiry
+    Start the worker that fires them with: celery -A proj worker -P expiry -n expiry@%h
     """
 
 
@@ -40,7 +40,7 @@ def expiry() -> None:
 @click.pass_context
 @handle_preload_options
 def stats(ctx: click.Context, as_json: bool) -> None:
-    """How many timers are waiting, claimed and dead."""
+    """How many timers are waiting, parked, claimed and dead."""
     store = _store(ctx)
     counts = store.counts()
     if as_json:

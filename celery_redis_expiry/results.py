@@ -26,13 +26,13 @@ class _Timed:
 
     @property
     def due(self) -> datetime | None:
-        """When it fires, aware, UTC; None once fired, or while parked."""
+        """When it fires, aware, UTC; None once fired or cancelled, or while parked."""
         timer = self.timer
         return timer.due if timer else None
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until it fires; None once fired, or while parked."""
+        """Seconds until it fires; None once fired or cancelled, or while parked."""
         timer = self.timer
         return timer.remaining if timer else None
 

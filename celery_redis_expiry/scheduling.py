@@ -40,7 +40,8 @@ def schedule_on_expiry(
         seconds: the delay in seconds, or a timedelta; 0 fires at once.
         at: instead of `seconds`: when to fire; a naive datetime is in `app.timezone`. One that has passed
             fires at once.
-        key: a name of your own for the timer, at most 256 characters, such as `referral:42`.
+        key: a name of your own for the timer, at most 256 characters and none of them a control
+            character, such as `referral:42`.
         if_exists: what to do when a timer of this name waits already: `replace` it (the default), `keep` it,
             `extend` it (its signature, the new time), or `raise`.
         app: the Celery app; default: the signature's.
@@ -53,7 +54,9 @@ def schedule_on_expiry(
     Raises:
         InvalidTimer: an argument is unusable; nothing was stored.
         TimerExists: `if_exists="raise"`, or a timer with the signature's own task id waits already.
-        NotConfigured: no Redis is configured.
+        NotConfigured: no Redis is configured, or a setting is unusable.
+        NamespaceTaken: the namespace is another app's.
+        StoreFull: Redis is at its maxmemory; nothing was stored.
         StoreUnavailable: Redis can't be reached or refuses; where the reply was lost for good, the timer may
             be stored all the same.
     """
@@ -114,7 +117,7 @@ def reschedule(
 
 
 def get_timer(target: Any, *, app: Any = None) -> Timer | None:
-    """The timer as it is now, or None once its message is in the broker.
+    """The timer as it is now; None if none waits: it fired, was cancelled, never was, or is a dead letter.
 
     Arguments:
         target: its name, its task id, or the result of scheduling it.

@@ -52,8 +52,8 @@ class Settings:
     )
     lease: float = _setting(
         60.0,
-        "Seconds for which a worker that claimed a timer may publish it; a dead worker's timers fire "
-        "after it. At least 5.",
+        "Seconds for which a claim holds. A worker whose broker takes its time prolongs it; the timers that "
+        "a dead worker had claimed fire after it. 5 to 86400.",
     )
     batch_size: int = _setting(
         500,

@@ -142,6 +142,7 @@ class Claimed:
         attempts: how often its message was refused before.
         record: the stored record as it lies in Redis.
         token: of the claim.
+        id: the task id, once the record is decoded.
     """
 
     member: str

@@ -77,19 +77,22 @@ def _freeze(
         _state._set_current_app(current)
 
 
-_backendless_apps: WeakKeyDictionary[Any, Celery] = WeakKeyDictionary()
+class NoBackend(DisabledBackend):
+    """Subscribes to nothing; whether there may be chords is for the app to say that it freezes for."""
+
+    def ensure_chords_allowed(self) -> None:
+        self.app.freezes_for().backend.ensure_chords_allowed()
 
 
-def _backendless_app(app: Any) -> Celery:
-    """An app that freezes for another; whether there may be chords is the other's to say."""
+_backendless_apps: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _backendless_app(app: Any) -> Any:
+    """An app that freezes for another."""
     if app not in _backendless_apps:
-        other: Any = weakref.ref(app)
-
-        class NoBackend(DisabledBackend):
-            def ensure_chords_allowed(self) -> None:
-                other().backend.ensure_chords_allowed()
-
-        made = Celery(app.main, backend=NoBackend, set_as_current=False)
+        # by its name: before Celery 5.6 a backend can't be given as a class
+        made = Celery(app.main, backend=f"{__name__}:{NoBackend.__name__}", set_as_current=False)
+        made.freezes_for = weakref.ref(app)
         made.GroupResult = WaitingGroupResult
         _backendless_apps[app] = made
     return _backendless_apps[app]

@@ -19,14 +19,14 @@ class Store(Users, Workers, DeadLetters):
     """The timers of one namespace in one Redis."""
 
     def counts(self) -> dict[str, int]:
-        """How many timers are waiting (parked ones included), claimed, and dead letters."""
+        """How many timers are waiting, parked and claimed, and how many dead letters there are."""
         k = self.keys
         with self._translated():
             pipe = self._client.pipeline(transaction=False)
             for key in (k.due, k.parked, k.claimed, k.dead):
                 pipe.zcard(key)
             due, parked, claimed, dead = pipe.execute()
-        return {"waiting": due + parked, "parked": parked, "claimed": claimed, "dead": dead}
+        return {"waiting": due, "parked": parked, "claimed": claimed, "dead": dead}
 
 
 _stores: WeakKeyDictionary[Any, Store] = WeakKeyDictionary()

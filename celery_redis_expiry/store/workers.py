@@ -1,4 +1,4 @@
-"""What an expiry worker does to the store: look, touch, claim, ack, release, recover, bury."""
+"""What an expiry worker does to the store: look, touch, claim, prolong, ack, release, recover, bury."""
 
 from __future__ import annotations
 

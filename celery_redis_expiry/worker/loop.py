@@ -14,7 +14,7 @@ BACKOFF = (0.1, 5.0)
 
 
 class Loop:
-    """Base of listener, pacer and dispatcher: `one_pass` is theirs, and can be tested without a thread."""
+    """Base of the worker's threads: `one_pass` is theirs, and can be tested without a thread."""
 
     name = "loop"
 

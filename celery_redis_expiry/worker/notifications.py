@@ -46,6 +46,7 @@ class Notifications(Loop):
         self._check = threading.Event()
         self._arrived = threading.Event()
         self._probe = ""
+        self._obstacle = ""
         self._warned = ""
 
     def listening(self, subscribed: bool) -> None:
@@ -75,12 +76,12 @@ class Notifications(Loop):
             return
         self._check.clear()
         try:
-            remedy = self._switch_on() if self._configure else ""
+            self._obstacle = self._switch_on() if self._configure else ""
             self.on = self._prove()
         except redis_errors.RedisError as exc:
             self._check.set()
             raise StoreUnavailable(str(exc)) from exc
-        self._tell(remedy)
+        self._tell(self._obstacle)
         self.settled.set()
 
     def _switch_on(self) -> str:
@@ -109,7 +110,7 @@ class Notifications(Loop):
         except redis_errors.ConnectionError:
             raise
         except redis_errors.ResponseError as exc:
-            logger.debug("expiry: no probe key could be set: %s", exc)
+            self._obstacle = f"no probe key could be set: {exc}"
             return False
         for patience in PATIENCE:
             if self._arrived.wait(patience):

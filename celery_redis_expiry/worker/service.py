@@ -104,7 +104,10 @@ class Service:
             delay = min(30.0, delay * 2)
 
     def stop(self) -> None:
-        """Warm shutdown: what is being published is finished; nothing stays claimed."""
+        """Warm shutdown: what is being published is finished.
+
+        What takes longer than `STOP_TIMEOUT` stays claimed until its lease ends.
+        """
         for loop in (self.listener, self.pacer, self.dispatcher, self.applier, self.notifications):
             if not loop.stop(STOP_TIMEOUT):
                 logger.warning("expiry: the %s did not stop within %.0f s", loop.name, STOP_TIMEOUT)

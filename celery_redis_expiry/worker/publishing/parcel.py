@@ -44,7 +44,9 @@ class Parcel:
 
 
 def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
-    """What an error of kombu or its transport says: `lost`, `failed` or `refused`, and the reason in words.
+    """What an error of kombu or its transport says: `lost`, `full`, `failed` or `refused`, and why.
+
+    `full` is a Redis at its maxmemory: the message is not taken, and neither is any other.
 
     Arguments:
         connection: the kombu connection; it knows the errors of its transport.
@@ -55,6 +57,8 @@ def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
         verdict = "refused"
     elif isinstance(exc, lost) or isinstance(cause, lost):
         verdict = "lost"
+    elif "maxmemory" in str(cause):
+        verdict = "full"
     elif isinstance(cause, connection.channel_errors):
         verdict = "failed"
     else:

@@ -27,7 +27,10 @@ class BrokerUnavailable(ExpiryError):
 
 
 class Publisher:
-    """Publishes parcels. Used by one thread.
+    """Publishes parcels.
+
+    `connect`, `publish` and `close` are for the dispatcher's thread; `apply` is for the applier's, and touches
+    none of their state.
 
     Arguments:
         app: the Celery app.
@@ -127,7 +130,7 @@ class Publisher:
             sender.declare(parcel)
         except Exception as exc:
             verdict, reason = judge(exc, sender.connection)
-            parcel.settle("unsent" if verdict == "lost" else verdict, reason)
+            parcel.settle("unsent" if verdict in ("lost", "full") else verdict, reason)
             sender.lost = verdict == "lost"
             if not sender.lost:
                 try:
@@ -148,4 +151,4 @@ class Publisher:
         except Exception as exc:
             verdict, reason = judge(exc, self._app.connection_for_write())
             # parts may be published; they are again, with the same task ids
-            parcel.settle("failed" if verdict == "lost" else verdict, reason)
+            parcel.settle("failed" if verdict in ("lost", "full") else verdict, reason)

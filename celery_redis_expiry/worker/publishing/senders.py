@@ -10,6 +10,9 @@ from kombu.exceptions import OperationalError
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
 
+#: The outcome of what was being sent when the broker gave a verdict; other verdicts are outcomes themselves.
+OUTCOMES = {"lost": "unknown", "full": "unsent"}
+
 
 class OneByOne:
     """Any transport: published when kombu's `publish` returns.
@@ -59,7 +62,7 @@ class OneByOne:
                 except Exception as exc:
                     verdict, reason = judge(exc, self.connection)
                     self.lost = verdict == "lost"
-                    parcel.settle("unknown" if self.lost else verdict, reason)
+                    parcel.settle(OUTCOMES.get(verdict, verdict), reason)
 
     def publish(self, parcel: Parcel, **arguments: Any) -> bool:
         """Hand one message to kombu. What is wrong with it alone settles it, and concerns no other."""
@@ -116,12 +119,13 @@ class RedisBatches(OneByOne):
             self.lost = verdict == "lost"
             for parcel in parcels:
                 if parcel.outcome is None:
-                    parcel.settle("unknown" if self.lost else verdict, reason)
+                    parcel.settle(OUTCOMES.get(verdict, verdict), reason)
             return
         for parcel, start, stop in spans:
             errors = [answer for answer in answers[start:stop] if isinstance(answer, Exception)]
             if errors:
-                parcel.settle("failed", f"{type(errors[0]).__name__}: {errors[0]}")
+                verdict, reason = judge(errors[0], self.connection)
+                parcel.settle(OUTCOMES.get(verdict, verdict), reason)
             else:
                 parcel.settle("published")
 
