@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -32,6 +33,11 @@ def store(app: Celery) -> Store:
 
 def due_now(app: Celery, **arguments: Any) -> Any:
     return schedule_on_expiry(app.tasks["store.task"].s(1), 0, app=app, **arguments)
+
+
+def wait_until(moment: datetime) -> None:
+    """Until a moment on the clock of Redis, which is this machine's, has passed."""
+    time.sleep(max(0.0, moment.timestamp() - time.time()) + 0.005)
 
 
 def members(store: Store) -> list[str]:
@@ -151,11 +157,11 @@ def test_a_repeated_task_id_never_replaces_another_timer(app: Celery) -> None:
 
 
 def test_parked_at_the_head_of_the_index(app: Celery, store: Store, redis_server: RedisServer) -> None:
-    schedule_on_expiry(app.tasks["store.task"].s(), 0.05, key="parked", app=app)
+    schedule_on_expiry(app.tasks["store.task"].s(), 1, key="parked", app=app)
     timer = get_timer("parked", app=app)
     with redis_server.client() as client:
-        client.persist(timer.trigger_key)
-        time.sleep(0.06)
+        assert client.persist(timer.trigger_key)
+        wait_until(timer.due)
         assert claim(store) == []
         assert members(store) == [], "it left the head"
         timer = get_timer("parked", app=app)
@@ -167,10 +173,11 @@ def test_parked_at_the_head_of_the_index(app: Celery, store: Store, redis_server
 
 
 def test_moved_later_by_another_client(app: Celery, store: Store, redis_server: RedisServer) -> None:
-    schedule_on_expiry(app.tasks["store.task"].s(), 0.05, key="a", app=app)
+    result = schedule_on_expiry(app.tasks["store.task"].s(), 1, key="a", app=app)
+    indexed = result.due
     with redis_server.client() as client:
-        client.pexpire(get_timer("a", app=app).trigger_key, 60_000)
-    time.sleep(0.06)
+        assert client.pexpire(result.timer.trigger_key, 60_000)
+    wait_until(indexed)
     assert claim(store) == []
     assert members(store) == []
     assert 50 < get_timer("a", app=app).remaining <= 60

@@ -29,7 +29,7 @@ class BrokerUnavailable(ExpiryError):
 class Publisher:
     """Publishes parcels.
 
-    `connect`, `publish` and `close` are for the dispatcher's thread; `apply` is for the applier's, and touches
+    `connect`, `publish` and `close` are for the dispatcher's thread, `apply` is for the applier's; it touches
     none of their state.
 
     Arguments:
