@@ -109,15 +109,15 @@ class Dispatcher(Loop):
         if not parcels:
             return False
         lease = Lease(self._store, token, claims, self._lease, began)
-        canvases = [parcel for parcel in parcels if parcel.is_canvas]
-        if canvases:
-            self._applier.take(token, lease, canvases)
         messages = [parcel for parcel in parcels if not parcel.is_canvas]
+        canvases = [parcel for parcel in parcels if parcel.is_canvas]
         try:
             self._publisher.publish(messages, lease)
         finally:
             # whatever happened, what was published is acked, and nothing stays claimed that was not sent
             self._settler.settle(token, messages)
+        if canvases:
+            self._applier.take(token, lease, canvases)
         outcomes = {parcel.outcome for parcel in messages}
         if "published" in outcomes:
             self._broker_failures = 0
