@@ -23,6 +23,19 @@ NAMES = (
 )
 
 
+#: Stands before every script: who puts a timer into the due index tells those who would sleep past it.
+PRELUDE = """\
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+"""
+
+
 class Scripts:
     """The scripts, bound to a Redis client: `scripts.claim(keys=…, args=…)`.
 
@@ -31,7 +44,7 @@ class Scripts:
 
     def __init__(self, client: Any) -> None:
         for name in NAMES:
-            setattr(self, name, client.register_script(source(name)))
+            setattr(self, name, client.register_script(program(name)))
 
     def __getattr__(self, name: str) -> Any:  # for the type checker: every script is set in __init__
         raise AttributeError(name)
@@ -40,3 +53,8 @@ class Scripts:
 def source(name: str) -> str:
     """The text of one script."""
     return files("celery_redis_expiry").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+def program(name: str) -> str:
+    """What Redis is sent for one script, and knows by its SHA1."""
+    return PRELUDE + source(name)

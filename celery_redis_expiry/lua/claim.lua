@@ -46,11 +46,5 @@ for a = 5, #ARGV, 2 do
   end
   k = k + 1
 end
--- a pacer that announced to wake later must hear of it; without the right to publish it finds it later
-if earliest then
-  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
-  if not announced or earliest < tonumber(announced) then
-    redis.pcall('PUBLISH', wake, string.format('%.0f', earliest))
-  end
-end
+wake_pacers(pacers, wake, earliest)
 return {string.format('%.0f', now), taken}

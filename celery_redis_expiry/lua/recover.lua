@@ -15,11 +15,5 @@ for _, member in ipairs(members) do
   redis.call('HSET', claims, member, '-:' .. due .. ':' .. (attempts or '0'))
   redis.call('ZADD', due_index, due, member)
 end
--- a pacer that announced to wake later must hear of it; without the right to publish it finds it later
-if earliest then
-  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
-  if not announced or earliest < tonumber(announced) then
-    redis.pcall('PUBLISH', wake, string.format('%.0f', earliest))
-  end
-end
+wake_pacers(pacers, wake, earliest)
 return members

@@ -94,9 +94,6 @@ for a = 5, #ARGV, 7 do
 end
 if earliest then
   redis.call('SET', answer, cjson.encode(outcomes), 'PX', remember)
-  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
-  if not announced or earliest < tonumber(announced) then
-    redis.pcall('PUBLISH', wake, string.format('%.0f', earliest))
-  end
+  wake_pacers(pacers, wake, earliest)
 end
 return outcomes

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 
 import pytest
 
 from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry.scripts import NAMES, program
 from tests.servers.proxy import Proxy
 from tests.servers.resp import Command
 from tests.site import Site, once_each
@@ -18,8 +18,7 @@ from tests.waiting import eventually
 
 def script_names() -> dict[str, str]:
     """The name of each script by its SHA1."""
-    lua = files("celery_redis_expiry") / "lua"
-    return {hashlib.sha1(path.read_bytes()).hexdigest(): path.name[:-4] for path in lua.iterdir()}
+    return {hashlib.sha1(program(name).encode()).hexdigest(): name for name in NAMES}
 
 
 SCRIPTS = script_names()
