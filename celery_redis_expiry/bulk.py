@@ -22,10 +22,12 @@ from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
 from celery_redis_expiry.scheduling import publish_events, request_of
 from celery_redis_expiry.store import store_of
-from celery_redis_expiry.timer import Request
+from celery_redis_expiry.timer import Outcome, Request
 
 #: How many timers one script stores: few enough to hold Redis up for a few milliseconds at most.
 BULK = 50
+#: How many are gathered for several shards, a script each.
+GATHERED = 800
 
 
 @dataclass(frozen=True)
@@ -139,21 +141,35 @@ class _Batch:
             self.flush()
         self.items.append((position, item))
         self.labels |= labels
-        if len(self.items) >= BULK:
+        if len(self.items) >= self._room(item):
             self.flush()
+
+    def _room(self, item: _Item) -> int:
+        return BULK if item.request is None else min(GATHERED, BULK * len(store_of(item.app).shards))
 
     def flush(self) -> None:
         items, self.items, self.labels = self.items, [], set()
         if not items:
             return
         app = items[0][1].app
-        requests = [item.request for _, item in items if item.request]
-        outcomes = iter(store_of(app).schedule(requests)) if requests else iter(())
+        asked = {i: item.request for i, (_, item) in enumerate(items) if item.request}
+        places = list(asked)
+        outcomes: dict[int, Outcome] = {}
+        try:
+            for group, stored in store_of(app).schedule_each(list(asked.values())) if asked else ():
+                outcomes.update(zip((places[i] for i in group), stored, strict=True))
+        finally:
+            # also where an error cut it short: those that are stored are told of
+            self._tell(app, items, outcomes)
+
+    def _tell(self, app: Any, items: list[tuple[int, _Item]], outcomes: dict[int, Outcome]) -> None:
         stored = []
-        for position, item in items:
+        for i, (position, item) in enumerate(items):
             result = item.result
             if item.prepared is not None:
-                outcome = next(outcomes)
+                outcome = outcomes.get(i)
+                if outcome is None:
+                    continue
                 try:
                     outcome.raise_for_status()
                 except ExpiryError as exc:

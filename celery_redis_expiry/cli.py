@@ -44,11 +44,9 @@ def stats(ctx: click.Context, as_json: bool) -> None:
     store = _store(ctx)
     counts = store.counts()
     if as_json:
-        click.echo(
-            json.dumps({"redis": store.location.url, "namespace": store.keys.namespace_name, **counts})
-        )
+        click.echo(json.dumps({"redis": store.location.url, "namespace": store.namespace, **counts}))
         return
-    click.echo(f"{store.location.url}, namespace {store.keys.namespace_name}")
+    click.echo(f"{store.location.url}, namespace {store.namespace}")
     for name, count in counts.items():
         click.echo(f"{name:>10}  {count}")
 

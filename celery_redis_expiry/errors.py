@@ -38,3 +38,15 @@ class StoreUnavailable(ExpiryError):
 
 class StoreFull(StoreUnavailable):
     """Redis is at its `maxmemory`: nothing was stored."""
+
+
+class NotReplicated(ExpiryError):
+    """The timers are stored, on the primary alone: fewer replicas confirmed than `expiry_wait_replicas`.
+
+    Attributes:
+        ids: the task ids of the timers that are stored.
+    """
+
+    def __init__(self, message: str, ids: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.ids = ids or []

@@ -1,31 +1,35 @@
 """Every key of the package in Redis: name, type, meaning. No other module builds a key.
 
-All keys of a timer share the hash tag `{expiry.<namespace>.<shard>}`, so that one script may touch them on
-a Redis Cluster too. A *member* is `<generation>:<label>`: one scheduling of the timer that users know by
-its label (the name they gave it, else its task id). Members stand in the index and in the trigger key.
+A namespace is cut into shards. All keys of a shard share the hash tag `{expiry.<namespace>.<shard>}`, so
+that one script may touch them on a Redis Cluster too. A *member* is `<generation>:<label>`: one scheduling of
+the timer that users know by its label (the name they gave it, else its task id). Members stand in the index
+and in the trigger key.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import zlib
 
 #: A label that no timer can have, for its control character: the worker proves with it that events arrive.
 PROBE = "\x1fprobe"
 
 
 class Keys:
-    """The keys of one namespace.
+    """The keys of one shard of a namespace.
 
     Arguments:
         namespace: see the setting `expiry_namespace`.
         prefix: what stands before every key (the broker's `global_keyprefix`).
+        shard: its number, from 0.
     """
 
-    def __init__(self, namespace: str, prefix: str = "") -> None:
+    def __init__(self, namespace: str, prefix: str = "", shard: int = 0) -> None:
         self.namespace_name = namespace
-        self.base = base = f"{prefix}{{expiry.{namespace}.0}}:"
-        #: hash: format, app, broker; whose timers these are
+        self.shard = shard
+        self.base = base = f"{prefix}{{expiry.{namespace}.{shard}}}:"
+        #: hash: format, app, broker, shards; whose timers these are, and into how many shards they are cut
         self.namespace = base + "namespace"
         #: sorted set: member → due, ms; the due index
         self.due = base + "due"
@@ -60,16 +64,49 @@ class Keys:
         """String with a TTL of a minute: what a changing call answered, for its repetition."""
         return self._answer + token
 
-    def events(self, database: int) -> str:
-        """The pattern of the keyspace channels of all trigger keys in a database."""
-        return re.sub(r"([*?\[\]\\])", r"\\\1", self._channel(database)) + "*"
 
-    def member_of(self, channel: str, database: int) -> str:
-        """The member whose trigger key a keyspace channel tells of."""
-        return channel[len(self._channel(database)) :]
+class Channels:
+    """The channels of all shards of a namespace: what a listener subscribes to, and reads.
 
-    def _channel(self, database: int) -> str:
-        return f"__keyspace@{database}__:{self._trigger}"
+    Arguments:
+        shards: how many there are.
+        database: whose keyspace events are meant.
+    """
+
+    def __init__(self, namespace: str, prefix: str, shards: int, database: int) -> None:
+        self._events = f"__keyspace@{database}__:"
+        self._shards = shards
+        before, after = f"{prefix}{{expiry.{namespace}.", "}:"
+        # with one shard the patterns name it: a server then compares no more than it must
+        number = "0" if shards == 1 else "[0-9]*"
+        place = _escaped(before) + number + after
+        #: pattern of the expired events of all trigger keys
+        self.events = f"{self._events}{place}trigger:*"
+        #: pattern of the wake channels
+        self.wake = f"{place}wake"
+        self._read = re.compile(
+            f"(?:({re.escape(self._events)}))?{re.escape(before)}([0-9]+){re.escape(after)}(?:trigger:(.*)|wake)",
+            re.DOTALL,
+        )
+
+    def read(self, channel: str) -> tuple[int, str | None] | None:
+        """What a channel tells of: the shard, and the member if it is an event; None if it is not ours.
+
+        The pattern of the namespace `shop` also matches what another namespace called `shop.1` publishes.
+        """
+        found = self._read.fullmatch(channel)
+        if found is None or (found[1] is None) != (found[3] is None) or int(found[2]) >= self._shards:
+            return None
+        return int(found[2]), found[3]
+
+
+def shard_of(label: str, shards: int) -> int:
+    """The shard in which the timer with this label lies. Stored data depends on it: it never changes."""
+    return zlib.crc32(label.encode(errors="surrogatepass")) % shards
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 def new_token() -> str:

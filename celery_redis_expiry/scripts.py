@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
+
+from redis.exceptions import NoScriptError
 
 NAMES = (
     "ack",
@@ -20,8 +25,11 @@ NAMES = (
     "retry",
     "schedule",
     "touch",
+    "trim",
 )
 
+#: Seconds between two attempts at a slot that a Cluster is migrating.
+MIGRATING = 0.05
 
 #: Stands before every script: who puts a timer into the due index tells those who would sleep past it.
 PRELUDE = """\
@@ -36,18 +44,51 @@ end
 """
 
 
-class Scripts:
-    """The scripts, bound to a Redis client: `scripts.claim(keys=…, args=…)`.
+class Script:
+    """One script, bound to a Redis client: `script(keys, args)`.
 
-    redis-py sends EVALSHA, and loads a script again where the server has lost it.
+    EVALSHA, and EVAL where the server does not know the script (yet, or any more): it then knows it.
+    redis-py's `register_script` loads scripts on every primary of a Cluster, though one of them may be down.
+
+    Arguments:
+        patience: seconds for which a slot in migration is waited for. Half of its keys are elsewhere then,
+            and the Cluster answers TRYAGAIN, before anything is done.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, name: str, patience: float) -> None:
+        self._client = client
+        self._text = program(name)
+        self._sha = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._patience = patience
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                try:
+                    return self._client.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
+                except NoScriptError:
+                    return self._client.execute_command("EVAL", self._text, len(keys), *keys, *args)
+            except Exception as exc:
+                if not is_migrating(exc) or time.monotonic() > deadline:
+                    raise
+            time.sleep(MIGRATING)
+
+
+class Scripts:
+    """All scripts, bound to a Redis client: `scripts.claim(keys=…, args=…)`."""
+
+    def __init__(self, client: Any, patience: float = 0.0) -> None:
         for name in NAMES:
-            setattr(self, name, client.register_script(program(name)))
+            setattr(self, name, Script(client, name, patience))
 
     def __getattr__(self, name: str) -> Any:  # for the type checker: every script is set in __init__
         raise AttributeError(name)
+
+
+def is_migrating(exc: Exception) -> bool:
+    """Whether a Cluster refused for a slot in migration. redis-py gives up after a while, in these words."""
+    return "TTL exhausted" in str(exc) or str(exc).startswith("TRYAGAIN")
 
 
 def source(name: str) -> str:

@@ -26,7 +26,8 @@ class Settings:
 
     redis_url: str | None = _setting(
         None,
-        "Where the timers live: a `redis`, `rediss`, `unix` or `sentinel` URL. "
+        "Where the timers live: a `redis`, `rediss`, `unix`, `sentinel`, `redis+cluster` or `rediss+cluster` "
+        "URL; several sentinels or Cluster nodes are separated by `;`. "
         "Without it: the broker if that is Redis, else the result backend if that is.",
     )
     redis_options: dict[str, Any] | None = _setting(
@@ -60,6 +61,30 @@ class Settings:
         "How many timers are claimed and published together, 2 to 1000.",
     )
 
+    shards: int | None = _setting(
+        None,
+        "Into how many shards the timers are cut, 1 to 1024. It is recorded in Redis at first use, and "
+        "another number is refused until `celery expiry reshard`. Default: what is recorded, else 64 on a "
+        "Cluster and 1 elsewhere.",
+    )
+    wait_replicas: int = _setting(
+        0,
+        "How many replicas must have a timer before the call that schedules or reschedules it returns. Where "
+        "they don't, it raises `NotReplicated`: the timer is stored, on the primary alone.",
+    )
+    wait_replicas_timeout: float = _setting(
+        1.0,
+        "Seconds for which they are waited for, up to 4.",
+    )
+    dead_letter_limit: int = _setting(
+        10_000,
+        "How many dead letters are kept; beyond it the oldest are dropped, and logged.",
+    )
+    dead_letter_age: float = _setting(
+        90 * 86400.0,
+        "Seconds for which a dead letter is kept; older ones are dropped, and logged.",
+    )
+
     def __post_init__(self) -> None:
         _check("redis_url", self.redis_url is None or isinstance(self.redis_url, str), "a URL or None")
         _check(
@@ -76,12 +101,23 @@ class Settings:
         for name in ("configure_notifications", "follow_foreign_ttl"):
             _check(name, isinstance(getattr(self, name), bool), "True or False")
         _check("lease", _is_number(self.lease) and 5 <= self.lease <= 86400, "seconds from 5 to 86400")
+        _check("batch_size", _is_whole(self.batch_size, 2, 1000), "a whole number from 2 to 1000")
         _check(
-            "batch_size",
-            _is_number(self.batch_size)
-            and int(self.batch_size) == self.batch_size
-            and 2 <= self.batch_size <= 1000,
-            "a whole number from 2 to 1000",
+            "shards",
+            self.shards is None or _is_whole(self.shards, 1, 1024),
+            "a whole number from 1 to 1024, or None",
+        )
+        _check("wait_replicas", _is_whole(self.wait_replicas, 0, 100), "a whole number from 0 to 100")
+        _check(
+            "wait_replicas_timeout",
+            _is_number(self.wait_replicas_timeout) and 0 < self.wait_replicas_timeout <= 4,
+            "seconds, more than 0 and at most 4",
+        )
+        _check("dead_letter_limit", _is_whole(self.dead_letter_limit, 1, 10**9), "a whole number, at least 1")
+        _check(
+            "dead_letter_age",
+            _is_number(self.dead_letter_age) and 60 <= self.dead_letter_age < 10**10,
+            "seconds, at least 60",
         )
 
     @classmethod
@@ -114,6 +150,10 @@ def documented() -> list[tuple[str, str, Any, str]]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return _is_number(value) and value == value // 1 and least <= value <= most
 
 
 def _check(name: str, good: bool, wanted: str) -> None:

@@ -142,6 +142,7 @@ class Claimed:
         attempts: how often its message was refused before.
         record: the stored record as it lies in Redis.
         token: of the claim.
+        shard: the number of its shard.
         id: the task id, once the record is decoded.
     """
 
@@ -151,6 +152,7 @@ class Claimed:
     attempts: int
     record: bytes = field(repr=False)
     token: str = ""
+    shard: int = 0
     id: str = ""
 
 
@@ -162,13 +164,17 @@ class DeadLetter:
         member: which one, for `retry` and `discard`.
         label: its name, else its task id.
         buried: when it was given up, aware, UTC.
-        reason: why, and who said so.
+        reason: why.
+        origin: the worker that gave it up.
+        shard: the number of its shard.
     """
 
     member: str
     label: str
     buried: datetime
     reason: str
+    origin: str = ""
+    shard: int = 0
 
 
 def as_datetime(ms: int) -> datetime:

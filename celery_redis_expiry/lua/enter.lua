@@ -1,15 +1,21 @@
 -- enter: record whose namespace this is, unless it is somebody's already.
 -- KEYS: namespace
--- ARGV: format app broker adopt
+-- ARGV: adopt, then pairs of field and value; an empty value only asks
 --   adopt: "1" to take it over whoever has it
--- RETURNS: {format, app, broker} as recorded
-local namespace, fields = KEYS[1], {'format', 'app', 'broker'}
-local recorded = redis.call('HMGET', namespace, unpack(fields))
-for i, field in ipairs(fields) do
-  if not recorded[i] or ARGV[4] == '1' then
+-- RETURNS: what is recorded now, in order, "" where nothing is
+local namespace, adopt = KEYS[1], ARGV[1] == '1'
+local before = redis.call('EXISTS', namespace) == 1
+local recorded = {}
+for a = 2, #ARGV, 2 do
+  local field, value = ARGV[a], ARGV[a + 1]
+  local known = redis.call('HGET', namespace, field)
+  -- the release before shards recorded no number: it had one
+  if field == 'shards' and before and not known then known = '1' end
+  if value ~= '' and (adopt or not known) then
     -- a full Redis may refuse this; a worker must start all the same, since firing is what frees memory
-    redis.pcall('HSET', namespace, field, ARGV[i])
-    recorded[i] = ARGV[i]
+    redis.pcall('HSET', namespace, field, value)
+    known = value
   end
+  recorded[#recorded + 1] = known or ''
 end
 return recorded

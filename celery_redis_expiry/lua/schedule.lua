@@ -1,18 +1,21 @@
 -- schedule: store timers and arm them; replaces, keeps, extends or moves what has the same name or id.
 -- KEYS: due timers names ids parked claimed claims pacers namespace answer, then per timer: trigger expected_trigger
--- ARGV: app remember_ms wake latest_ms, then per timer: mode when member name id expected record
+-- ARGV: app remember_ms wake latest_ms shards, then per timer: mode when member name id expected record
 --   mode: replace keep extend raise move; when: "+ms" from now or "=ms" since the epoch; expected: the member
 --   that the caller believes to be the present one ("" for none), whose trigger key is expected_trigger
--- RETURNS: per timer {status, due, member, id}; status: scheduled kept extended exists again missing late foreign
+-- RETURNS: per timer {status, due, member, id}; status: scheduled kept extended exists again missing late foreign shards
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, namespace, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local app, remember, wake, latest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local app, remember, wake, latest, shards = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 
 local answered = redis.call('GET', answer)
 if answered then return cjson.decode(answered) end
 
-local owner = redis.call('HGET', namespace, 'app')
+local recorded = redis.call('HMGET', namespace, 'app', 'shards')
+local owner, cut = recorded[1], recorded[2]
 if owner and owner ~= app then return {{'foreign', '0', owner, ''}} end
+-- who reckons with another number of shards looks for this timer elsewhere
+if cut and cut ~= shards then return {{'shards', '0', cut, ''}} end
 
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -62,6 +65,7 @@ local function schedule(k, a)
   end
 
   -- the first write is one that a full Redis refuses, so that it refuses all of them
+  if not cut then redis.call('HSET', namespace, 'shards', shards) end
   redis.call('HSET', timers, member, record)
   redis.call('ZADD', due_index, due_text, member)
   if due > now then redis.call('SET', trigger, '', 'PXAT', due_text) end
@@ -85,7 +89,7 @@ end
 
 local outcomes, earliest = {}, nil
 local k = 11
-for a = 5, #ARGV, 7 do
+for a = 6, #ARGV, 7 do
   local outcome = schedule(k, a)
   local due = table.remove(outcome, 5)
   if due and (not earliest or due < earliest) then earliest = due end

@@ -5,47 +5,58 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery_redis_expiry.connections import locate
+from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.settings import NAMESPACE, Settings
-from celery_redis_expiry.store.dead_letters import DeadLetters
-from celery_redis_expiry.store.users import Users
-from celery_redis_expiry.store.workers import RECHECK_MS, Look, Workers
+from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.shard import Shard
+from celery_redis_expiry.store.store import Store
+from celery_redis_expiry.store.workers import RECHECK_MS, Look
 
-__all__ = ["RECHECK_MS", "Look", "Store", "store_of"]
+__all__ = ["RECHECK_MS", "Look", "Shard", "Store", "new_store", "store_of"]
 
-
-class Store(Users, Workers, DeadLetters):
-    """The timers of one namespace in one Redis."""
-
-    def counts(self) -> dict[str, int]:
-        """How many timers are waiting, parked and claimed, and how many dead letters there are."""
-        k = self.keys
-        with self._translated():
-            pipe = self._client.pipeline(transaction=False)
-            for key in (k.due, k.parked, k.claimed, k.dead):
-                pipe.zcard(key)
-            due, parked, claimed, dead = pipe.execute()
-        return {"waiting": due, "parked": parked, "claimed": claimed, "dead": dead}
-
+#: Seconds for which a user's call waits while a Cluster migrates the slot that it concerns.
+PATIENCE = 10.0
 
 _stores: WeakKeyDictionary[Any, Store] = WeakKeyDictionary()
 
 
 def store_of(app: Any) -> Store:
-    """The store of a Celery app, made once.
+    """The store of a Celery app for users' calls, made once.
 
     Raises:
         NotConfigured: no Redis is configured, or a setting is unusable.
     """
     store = _stores.get(app)
     if store is None:
-        owner = app.main or "celery"
-        namespace = Settings.of(app).namespace or owner
-        if not NAMESPACE.fullmatch(namespace):
-            raise NotConfigured(
-                f"the app's main name {owner!r} can't serve as a namespace: set expiry_namespace to letters, "
-                "digits or _ . @ / -"
-            )
-        store = _stores[app] = Store(locate(app), namespace, owner)
+        store = _stores[app] = new_store(app, patience=PATIENCE)
     return store
+
+
+def new_store(app: Any, *, timeout: float = TIMEOUT, retries: int = RETRIES, patience: float = 0.0) -> Store:
+    """A store of a Celery app with a way to Redis of its own.
+
+    Arguments:
+        timeout: seconds for one attempt.
+        retries: how often a call is repeated after a lost connection.
+        patience: seconds for which a call waits for a Cluster slot in migration.
+
+    Raises:
+        NotConfigured: no Redis is configured, or a setting is unusable.
+    """
+    settings = Settings.of(app)
+    owner = app.main or "celery"
+    namespace = settings.namespace or owner
+    if not NAMESPACE.fullmatch(namespace):
+        raise NotConfigured(
+            f"the app's main name {owner!r} can't serve as a namespace: set expiry_namespace to letters, "
+            "digits or _ . @ / -"
+        )
+    return Store(
+        Link(locate(app), timeout=timeout, retries=retries, patience=patience),
+        namespace,
+        owner,
+        shards=settings.shards,
+        replicas=settings.wait_replicas,
+        replicas_timeout=settings.wait_replicas_timeout,
+    )

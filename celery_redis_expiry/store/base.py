@@ -1,65 +1,45 @@
-"""What the parts of the store share: a client, the keys, the scripts, and our words for redis-py's errors."""
+"""What the parts of a shard share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-from redis import exceptions as redis_errors
-
-from celery_redis_expiry.connections import Location
-from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable
 from celery_redis_expiry.keys import Keys
 from celery_redis_expiry.scripts import Scripts
+from celery_redis_expiry.store.link import Link
 
 #: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
 REMEMBER_MS = 60_000
 
 
-class StoreBase:
-    """One namespace in one Redis.
+class ShardBase:
+    """One shard of a namespace: timers whose keys share a hash tag, and so lie on one server.
 
     Every method raises `StoreUnavailable` when Redis can't be reached or refuses.
 
     Arguments:
-        location: where it is.
-        namespace: see `expiry_namespace`.
+        link: the way to Redis.
+        keys: of this shard.
         owner: the app's main name, recorded in the namespace.
+        shards: how many there are.
     """
 
-    def __init__(self, location: Location, namespace: str, owner: str) -> None:
-        self.location = location
+    def __init__(self, link: Link, keys: Keys, owner: str, shards: int) -> None:
+        self.link = link
+        self.location = link.location
+        self.keys = keys
+        self.number = keys.shard
         self.owner = owner
-        self.keys = Keys(namespace, location.prefix)
-        self._client: Any = location.client()
-        self._scripts = Scripts(self._client)
+        self.shards = shards
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Say in our words, with the remedy, what redis-py raises."""
-        where = self.location.url
-        try:
-            yield
-        except redis_errors.ReadOnlyError as exc:
-            raise StoreUnavailable(
-                f"{where} is a read-only replica: point the setting at its primary"
-            ) from exc
-        except redis_errors.AuthenticationError as exc:
-            raise StoreUnavailable(f"{where} refused the user or password: {exc}") from exc
-        except (redis_errors.ConnectionError, redis_errors.TimeoutError) as exc:
-            raise StoreUnavailable(
-                f"{where} can't be reached: {exc}; is it running, and the URL right?"
-            ) from exc
-        except UnicodeEncodeError as exc:
-            raise InvalidTimer(f"a name or id is no valid text: {exc}") from exc
-        except redis_errors.ResponseError as exc:
-            if "maxmemory" in str(exc):
-                raise StoreFull(f"{where} is at its maxmemory, nothing was stored: {exc}") from exc
-            if "READONLY" in str(exc):
-                raise StoreUnavailable(
-                    f"{where} is a read-only replica: point the setting at its primary"
-                ) from exc
-            raise StoreUnavailable(f"{where} refused a command: {exc}") from exc
-        except redis_errors.RedisError as exc:
-            raise StoreUnavailable(f"{where}: {exc}") from exc
+    @property
+    def _client(self) -> Any:
+        return self.link.client
+
+    @property
+    def _scripts(self) -> Scripts:
+        return self.link.scripts
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return self.link.translated()

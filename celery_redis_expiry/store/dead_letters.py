@@ -5,21 +5,42 @@ from __future__ import annotations
 from kombu.utils.json import loads
 
 from celery_redis_expiry.keys import label_of, new_token
-from celery_redis_expiry.store.base import REMEMBER_MS, StoreBase
+from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.timer import DeadLetter, Stored, Undecodable, as_datetime
 
 
-class DeadLetters(StoreBase):
+class DeadLetters(ShardBase):
     def dead_letters(self, limit: int = 100, offset: int = 0) -> list[DeadLetter]:
         """The dead letters, newest first."""
         with self._translated():
             rows = self._client.zrevrange(self.keys.dead, offset, offset + limit - 1, withscores=True)
             reasons = self._client.hmget(self.keys.reasons, [name for name, _ in rows]) if rows else []
-        letters = []
-        for (name, buried), reason in zip(rows, reasons, strict=True):
-            text = loads(reason.decode())["reason"] if reason else "?"
-            letters.append(DeadLetter(name.decode(), label_of(name.decode()), as_datetime(int(buried)), text))
-        return letters
+        return [
+            self._letter(name, buried, reason) for (name, buried), reason in zip(rows, reasons, strict=True)
+        ]
+
+    def _letter(self, name: bytes, buried: float, reason: bytes | None) -> DeadLetter:
+        told = loads(reason.decode()) if reason else {"reason": "?", "origin": ""}
+        member = name.decode()
+        return DeadLetter(
+            member, label_of(member), as_datetime(int(buried)), told["reason"], told["origin"], self.number
+        )
+
+    def trim(self, most: int, age: float, limit: int = 100) -> list[DeadLetter]:
+        """Forget the oldest dead letters where there are too many, or they are too old.
+
+        Arguments:
+            most: how many to keep.
+            age: seconds after which they are forgotten.
+            limit: how many at most in one call.
+
+        Returns:
+            What was forgotten.
+        """
+        k = self.keys
+        with self._translated():
+            flat = self._scripts.trim(keys=[k.timers, k.dead, k.reasons], args=[most, int(age * 1000), limit])
+        return [self._letter(flat[i], float(flat[i + 1]), flat[i + 2]) for i in range(0, len(flat), 3)]
 
     def retry(self, letter: DeadLetter) -> bool:
         """Make a dead letter a timer again, due at once; False if there is none."""

@@ -7,14 +7,25 @@ from typing import Any
 
 from celery_redis_expiry.errors import NamespaceTaken, StoreUnavailable
 from celery_redis_expiry.keys import label_of, member, new_token
-from celery_redis_expiry.store.base import REMEMBER_MS, StoreBase
+from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.timer import LATEST, Outcome, Request, Stored, Timer, Undecodable, as_datetime
+
+
+class Recut(StoreUnavailable):
+    """The namespace has another number of shards by now; nothing was stored."""
+
 
 #: A name that is replaced by others at every one of so many attempts: something is wrong with the callers.
 CONTENTION = 100
 
 
-class Users(StoreBase):
+class Users(ShardBase):
+    def agree(self, number: int) -> str:
+        """Record how many shards there are, unless that is recorded already; returns what is."""
+        with self._translated():
+            [recorded] = self._scripts.enter(keys=[self.keys.namespace], args=[0, "shards", number])
+        return str(recorded.decode())
+
     def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store timers, each according to its mode; the labels in one call must differ.
 
@@ -24,6 +35,7 @@ class Users(StoreBase):
         Raises:
             NamespaceTaken: the namespace is another app's; nothing was stored.
             StoreFull: Redis is at its maxmemory; nothing was stored.
+            Recut: the namespace has another number of shards by now; nothing was stored.
         """
         outcomes: list[Outcome | None] = [None] * len(requests)
         todo = list(range(len(requests)))
@@ -50,7 +62,7 @@ class Users(StoreBase):
             k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.namespace,
             k.answer(new_token()),
         ]  # fmt: skip
-        args: list[Any] = [self.owner, REMEMBER_MS, k.wake, LATEST]
+        args: list[Any] = [self.owner, REMEMBER_MS, k.wake, LATEST, self.shards]
         for request, expected in batch:
             new = member(new_token(), request.label)
             keys += [k.trigger(new), k.trigger(expected or new)]
@@ -63,21 +75,51 @@ class Users(StoreBase):
                 f"the namespace {k.namespace_name!r} in {self.location.url} belongs to the app "
                 f"{answers[0][2].decode()!r}, this is {self.owner!r}: set another expiry_namespace"
             )
+        if answers[0][0] == b"shards":
+            raise self._recut(answers[0][2].decode())
         return [tuple(value.decode() for value in answer) for answer in answers]
 
-    def _find(self, target: str, by_name: bool) -> str | None:
+    def find(self, target: str, *, by_name: bool = True) -> str | None:
         """The member for a name (unless `by_name` is False), else for a task id, or None."""
         with self._translated():
             found = self._client.hget(self.keys.names, target) if by_name else None
             found = found or self._client.hget(self.keys.ids, target)
         return found.decode() if found else None
 
-    def get(self, target: str, *, by_name: bool = True) -> Timer | None:
-        """The timer of this name or task id, or None once its message is in the broker."""
-        found = self._find(target, by_name)
+    def check_cut(self) -> None:
+        """What was not found here may have been moved: raises Recut where the number of shards is another."""
+        with self._translated():
+            recorded = self._client.hget(self.keys.namespace, "shards")
+        if recorded is not None and recorded.decode() != str(self.shards):
+            raise self._recut(recorded.decode())
+
+    def _recut(self, recorded: str) -> Recut:
+        return Recut(
+            f"the namespace {self.keys.namespace_name!r} in {self.location.url} is cut into {recorded} "
+            f"shards by now, this process reckons with {self.shards}"
+        )
+
+    def wait_for_replicas(self, count: int, timeout: float) -> int:
+        """Wait until so many replicas have what was stored here until now; returns how many do.
+
+        WAIT is about the writes of its own connection: one that comes later than those that it is asked about
+        covers them.
+
+        Arguments:
+            timeout: seconds.
+        """
+        with self._translated():
+            primary = self._client
+            if self.location.cluster:
+                primary = primary.get_redis_connection(primary.get_node_from_key(self.keys.namespace))
+            pipe = primary.pipeline(transaction=False)
+            pipe.set(self.keys.answer(new_token()), "", px=1)
+            pipe.execute_command("WAIT", count, int(timeout * 1000))
+            return int(pipe.execute()[-1])
+
+    def inspect(self, found: str) -> Timer | None:
+        """The timer of this member, or None once its message is in the broker."""
         k = self.keys
-        if found is None:
-            return None
         with self._translated():
             answer = self._scripts.inspect(
                 keys=[k.due, k.timers, k.parked, k.claimed, k.claims, k.trigger(found)], args=[found]
@@ -108,38 +150,15 @@ class Users(StoreBase):
             state=state.decode(),
         )
 
-    def reschedule(self, target: str, when: str, *, by_name: bool = True) -> bool:
-        """Give a timer another due time; False if there is none.
-
-        Arguments:
-            when: see `Request`.
-        """
-        timer = self.get(target, by_name=by_name)
-        if timer is None:
-            return False
-        [outcome] = self.schedule([Request(None, when, "move", timer.name, timer.id)])
-        outcome.raise_for_status()
-        return outcome.status != "missing"
-
-    def cancel(self, target: str, *, by_name: bool = True) -> bool:
-        """Forget a waiting timer: True if it was waiting and will not fire, else False."""
-        token = new_token()
+    def cancel(self, found: str, token: str) -> str:
+        """Forget the timer of this member if it is waiting: `cancelled`, `claimed`, or `gone`."""
         k = self.keys
-        for _ in range(CONTENTION):
-            found = self._find(target, by_name)
-            if found is None:
-                return False
-            with self._translated():
-                answer = self._scripts.cancel(
-                    keys=[
-                        k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token),
-                        k.trigger(found),
-                    ],
-                    args=[REMEMBER_MS, found, label_of(found)],
-                )  # fmt: skip
-            if answer == b"cancelled":
-                return True
-            # gone: it was replaced between the two steps, or fired
-            if answer == b"claimed" or self._find(target, by_name) == found:
-                return False
-        raise StoreUnavailable(f"{target!r} was replaced by others {CONTENTION} times meanwhile")
+        with self._translated():
+            answer = self._scripts.cancel(
+                keys=[
+                    k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token),
+                    k.trigger(found),
+                ],
+                args=[REMEMBER_MS, found, label_of(found)],
+            )  # fmt: skip
+        return str(answer.decode())

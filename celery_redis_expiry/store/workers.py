@@ -10,7 +10,7 @@ from kombu.utils.json import dumps
 
 from celery_redis_expiry.errors import NamespaceTaken
 from celery_redis_expiry.keys import label_of
-from celery_redis_expiry.store.base import StoreBase
+from celery_redis_expiry.store.base import ShardBase
 from celery_redis_expiry.timer import FORMAT, Claimed
 
 #: The longest sleep of a pacer: it covers lost wake-ups, half-open sockets and clock steps.
@@ -41,7 +41,7 @@ class Look:
     parked: list[str]
 
 
-class Workers(StoreBase):
+class Workers(ShardBase):
     def enter(self, broker: str, *, adopt: bool = False) -> None:
         """Record whose namespace this is.
 
@@ -54,7 +54,8 @@ class Workers(StoreBase):
         """
         with self._translated():
             answer = self._scripts.enter(
-                keys=[self.keys.namespace], args=[FORMAT, self.owner, broker, int(adopt)]
+                keys=[self.keys.namespace],
+                args=[int(adopt), "format", FORMAT, "app", self.owner, "broker", broker],
             )
         version, app, recorded = (value.decode() for value in answer)
         if (app, recorded) != (self.owner, broker):
@@ -128,7 +129,9 @@ class Workers(StoreBase):
         for i in range(0, len(flat), 4):
             name = flat[i].decode()
             claims.append(
-                Claimed(name, label_of(name), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3], token)
+                Claimed(
+                    name, label_of(name), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3], token, self.number
+                )
             )
         return claims
 

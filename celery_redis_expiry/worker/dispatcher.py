@@ -10,12 +10,14 @@ import logging
 import time
 from collections.abc import Callable
 
+from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Stored, Undecodable
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
+from celery_redis_expiry.worker.outages import Outages
 from celery_redis_expiry.worker.publishing import BrokerUnavailable, Lease, Parcel, Publisher
 from celery_redis_expiry.worker.settler import Settler
 
@@ -31,14 +33,14 @@ PATIENCE = 60.0
 
 
 class Dispatcher(Loop):
-    """One pass: take a batch from the lanes, claim it, publish it, ack it.
+    """One pass: take a batch of one shard from the lanes, claim it, publish it, ack it.
 
     Arguments:
         lease: seconds for which a claim holds.
         batch: how many timers at most are claimed and published together.
 
     Attributes:
-        hungry: called when the index has more for it.
+        hungry: called with a shard when its index has more for it, perhaps `after` some seconds.
     """
 
     name = "dispatcher"
@@ -55,7 +57,7 @@ class Dispatcher(Loop):
         batch: int,
     ) -> None:
         super().__init__()
-        self.hungry: Callable[[], None] = lambda: None
+        self.hungry: Callable[..., None] = lambda shard, after=0.0: None
         self._store = store
         self._lanes = lanes
         self._publisher = publisher
@@ -64,6 +66,7 @@ class Dispatcher(Loop):
         self._lease = lease
         self._batch = self._size = batch
         self._broker_failures = 0
+        self._outages = Outages(self.name, len(store.shards))
 
     def interrupt(self) -> None:
         self._lanes.close()
@@ -78,25 +81,32 @@ class Dispatcher(Loop):
         # before claiming: what can't be published is better left to a worker that can
         if not self._broker_answers():
             return
-        taken = self._lanes.take(self._size)
+        shard, taken = self._lanes.take(self._size)
         began = time.monotonic()
         try:
-            gave_back = self.dispatch(taken)
+            gave_back = self.dispatch(shard, taken)
+            self._outages.answered(shard)
+        except StoreUnavailable as exc:
+            # their events are used up: only the index knows of them now. The other shards go on
+            delay = self._outages.failed(shard, exc)
+            self._lanes.rest(shard, delay)
+            self.hungry(shard, after=delay)
+            return
         except BaseException:
-            # their events are used up: only the index knows of them now
-            self._lanes.done(member for member, _ in taken)
-            self.hungry()
+            self._lanes.done(shard, [member for member, _ in taken])
+            self.hungry(shard)
             raise
         took = time.monotonic() - began
         self._size = min(self._batch, max(SMALLEST, int(len(taken) * SLICE / took)))
-        empty = self._lanes.done(member for member, _ in taken)
+        empty = self._lanes.done(shard, [member for member, _ in taken])
         if gave_back or (empty and not all(expired for _, expired in taken)):
-            self.hungry()
+            self.hungry(shard)
 
-    def dispatch(self, members: list[tuple[str, bool]]) -> bool:
+    def dispatch(self, shard: int, members: list[tuple[str, bool]]) -> bool:
         """Claim, publish, ack.
 
         Arguments:
+            shard: whose timers these are.
             members: each with whether an event said that its trigger key expired.
 
         Returns:
@@ -104,7 +114,7 @@ class Dispatcher(Loop):
         """
         token = new_token()
         began = time.monotonic()
-        claims = self._store.claim(members, token=token, lease=self._lease)
+        claims = self._store.shards[shard].claim(members, token=token, lease=self._lease)
         parcels = self._pack(token, claims)
         if not parcels:
             return False

@@ -1,9 +1,11 @@
-"""What waits to be claimed: one lane for what falls due now, one for the backlog."""
+"""What waits to be claimed: for each shard one lane for what falls due now, and one for the backlog."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 #: How many members wait in a lane at most; the index knows those that find no place.
 LANE = 10_000
@@ -11,64 +13,100 @@ LANE = 10_000
 REMEMBERED = 20_000
 
 
-class Lanes:
-    """Filled by listener and pacer, emptied by the dispatcher; safe between threads."""
+@dataclass
+class _Pair:
+    """The lanes of one shard."""
 
-    def __init__(self) -> None:
+    events: dict[str, None] = field(default_factory=dict)
+    backlog: dict[str, None] = field(default_factory=dict)
+    rests_until: float = 0.0
+
+
+class Lanes:
+    """Filled by listeners and pacer, emptied by the dispatcher; safe between threads.
+
+    Arguments:
+        shards: how many there are.
+    """
+
+    def __init__(self, shards: int = 1) -> None:
         self._condition = threading.Condition()
-        self._events: dict[str, None] = {}
-        self._backlog: dict[str, None] = {}
+        self._lane = max(LANE // shards, 1000)
+        self._pairs = [_Pair() for _ in range(shards)]
+        # those with work, the one that waits longest for its turn first
+        self._turns: dict[int, None] = {}
         self._published: dict[str, None] = {}
         self._closed = False
 
-    def fire(self, member: str) -> None:
+    def fire(self, shard: int, member: str) -> None:
         """An event says that this timer's trigger key has expired."""
         with self._condition:
-            if member not in self._published and len(self._events) < LANE:
-                self._backlog.pop(member, None)
-                self._events[member] = None
+            pair = self._pairs[shard]
+            if member not in self._published and len(pair.events) < self._lane and not _resting(pair):
+                pair.backlog.pop(member, None)
+                pair.events[member] = None
+                self._turns.setdefault(shard)
                 self._condition.notify()
 
-    def catch_up(self, late: Iterable[str], newest: Iterable[str] = ()) -> None:
+    def catch_up(self, shard: int, late: Iterable[str], newest: Iterable[str] = ()) -> None:
         """The index says that these are due; the newest are not to wait behind the late ones."""
         with self._condition:
-            waiting = self._events.keys() | self._backlog.keys()
+            pair = self._pairs[shard]
+            if _resting(pair):
+                return
+            waiting = pair.events.keys() | pair.backlog.keys()
             fresh = dict.fromkeys(member for member in newest if member not in waiting)
-            room = max(0, LANE - len(self._backlog))
+            room = max(0, self._lane - len(pair.backlog))
             more = [member for member in late if member not in waiting and member not in fresh][:room]
             if fresh or more:
-                self._backlog = {**fresh, **self._backlog, **dict.fromkeys(more)}
+                pair.backlog = {**fresh, **pair.backlog, **dict.fromkeys(more)}
+                self._turns.setdefault(shard)
                 self._condition.notify()
 
-    def knows(self, member: str) -> bool:
+    def knows(self, shard: int, member: str) -> bool:
         """Whether this timer waits in a lane or is being published."""
         with self._condition:
-            return member in self._events or member in self._backlog
+            pair = self._pairs[shard]
+            return member in pair.events or member in pair.backlog
 
     def wait(self, timeout: float) -> bool:
         """Wait for work, `timeout` seconds at most; returns whether there is some."""
         with self._condition:
-            self._condition.wait_for(lambda: self._events or self._backlog or self._closed, timeout)
-            return bool(self._events or self._backlog)
+            self._condition.wait_for(lambda: self._turns or self._closed, timeout)
+            return bool(self._turns)
 
-    def take(self, batch: int) -> list[tuple[str, bool]]:
-        """Half a batch from each lane, more where the other has less; they stay known until `done`.
+    def take(self, batch: int) -> tuple[int, list[tuple[str, bool]]]:
+        """The shard whose turn it is, and half a batch from each of its lanes, more where the other has less.
+
+        What is taken stays known until `done`, which must come before the next call.
 
         Returns:
-            Members, each with whether an event told of it.
+            The shard's number, and members, each with whether an event told of it.
         """
         with self._condition:
-            events = list(self._events)[: max(batch // 2, batch - len(self._backlog), 1)]
-            backlog = list(self._backlog)[: batch - len(events)]
-        return [(member, True) for member in events] + [(member, False) for member in backlog]
+            shard = next(iter(self._turns), 0)
+            pair = self._pairs[shard]
+            events = list(pair.events)[: max(batch // 2, batch - len(pair.backlog), 1)]
+            backlog = list(pair.backlog)[: batch - len(events)]
+        return shard, [(member, True) for member in events] + [(member, False) for member in backlog]
 
-    def done(self, members: Iterable[str]) -> bool:
+    def done(self, shard: int, members: Iterable[str]) -> bool:
         """These were dealt with, in whatever way; returns whether the backlog's lane is empty now."""
         with self._condition:
+            pair = self._pairs[shard]
             for member in members:
-                self._events.pop(member, None)
-                self._backlog.pop(member, None)
-            return not self._backlog
+                pair.events.pop(member, None)
+                pair.backlog.pop(member, None)
+            self._turns.pop(shard, None)
+            if pair.events or pair.backlog:
+                self._turns[shard] = None  # at the end: the others come first
+            return not pair.backlog
+
+    def rest(self, shard: int, seconds: float) -> None:
+        """Redis does not answer for this shard: its timers are no work for a while; the index knows them."""
+        with self._condition:
+            self._pairs[shard] = _Pair(rests_until=time.monotonic() + seconds)
+            self._turns.pop(shard, None)
 
     def published(self, members: Iterable[str]) -> None:
         """These are in the broker: their own expired events may still be on the way, and are no work."""
@@ -86,3 +124,7 @@ class Lanes:
         with self._condition:
             self._closed = True
             self._condition.notify()
+
+
+def _resting(pair: _Pair) -> bool:
+    return pair.rests_until > time.monotonic()

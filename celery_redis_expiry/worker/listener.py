@@ -1,17 +1,18 @@
-"""The listener: expired events to timers, wake-ups to the pacer."""
+"""The listener: the expired events of one primary to timers, wake-ups to the pacer."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
+from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import PROBE, label_of
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.notifications import Notifications
-from celery_redis_expiry.worker.subscription import Subscription
+from celery_redis_expiry.worker.subscription import Message, Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,9 @@ class Listener(Loop):
     """Hears what expires.
 
     Arguments:
-        poke: called with a due time (ms) when an earlier timer was scheduled, with None after a gap.
+        poke: called with a shard and a due time (ms) when an earlier timer was scheduled, with None for both
+            after a gap.
+        hears_wake: whether a wake-up for a shard is this listener's to tell.
         follow: whether foreign changes of a TTL are followed (`expiry_follow_foreign_ttl`).
     """
 
@@ -36,10 +39,12 @@ class Listener(Loop):
     def __init__(
         self,
         store: Store,
+        primary: Primary,
         lanes: Lanes,
         notifications: Notifications,
-        poke: Callable[[int | None], None],
         *,
+        poke: Callable[[int | None, int | None], None],
+        hears_wake: Callable[[int], bool],
         follow: bool,
     ) -> None:
         super().__init__()
@@ -47,8 +52,13 @@ class Listener(Loop):
         self._lanes = lanes
         self._notifications = notifications
         self._poke = poke
+        self._hears_wake = hears_wake
         self._follow = follow
-        self._subscription = Subscription(store.location, store.keys)
+        self._subscription = Subscription(primary, store.channels())
+
+    def doubt(self) -> None:
+        """Ask the connection for a sign of life: it may be half-open."""
+        self._subscription.doubt()
 
     def one_pass(self) -> None:
         try:
@@ -56,40 +66,43 @@ class Listener(Loop):
         except StoreUnavailable:
             if self._notifications.subscribed:
                 self._notifications.listening(False)
-                self._poke(None)
+                self._poke(None, None)
             raise
 
     def _hear(self) -> None:
-        moved: dict[str, None] = {}
+        moved: dict[tuple[int, str], None] = {}
         for message in self._subscription.messages(PATIENCE):
             if message.kind == "expired":
-                self._expired(message.text)
+                self._expired(message.shard, message.text)
             elif message.kind == "wake":
-                self._woken(message.text)
+                self._woken(message)
             elif message.kind == "subscribed":
                 # what was said before this moment was not heard: the index knows it
                 self._notifications.listening(True)
-                self._poke(None)
+                self._poke(None, None)
             elif self._follow and message.kind in MOVES:
-                moved[message.text] = None
+                moved[message.shard, message.text] = None
                 if len(moved) >= FOLLOWED:
                     break
-        if moved:
-            self._store.touch(list(moved))
+        for shard in {shard for shard, _ in moved}:
+            self._store.shards[shard].touch([member for number, member in moved if number == shard])
 
     def close(self) -> None:
         self._subscription.close()
 
-    def _expired(self, member: str) -> None:
+    def _expired(self, shard: int, member: str) -> None:
         if label_of(member) == PROBE:
             self._notifications.arrived(member)
         else:
-            self._lanes.fire(member)
+            self._lanes.fire(shard, member)
 
-    def _woken(self, text: str) -> None:
+    def _woken(self, message: Message) -> None:
+        text = message.text
+        if not self._hears_wake(message.shard):
+            return
         if text.startswith("!"):
-            self._lanes.fire(text[1:])
+            self._lanes.fire(message.shard, text[1:])
         elif text.isascii() and text.isdigit() and len(text) < 16:
-            self._poke(int(text))
+            self._poke(message.shard, int(text))
         else:
             logger.debug("expiry listener: ignored %r on the wake channel", text[:100])

@@ -7,7 +7,7 @@ import threading
 
 from redis import exceptions as redis_errors
 
-from celery_redis_expiry.connections import Location
+from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import PROBE, Keys, member, new_token
 from celery_redis_expiry.worker.loop import Loop
@@ -16,12 +16,14 @@ logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a probe's event, after each of which the probe key is asked for once more.
 PATIENCE = (0.003, 0.02, 0.1, 1.0)
+#: How a Cluster's node says that the shard is not its own now.
+ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 #: Seconds between two checks while the events do not arrive.
 RECHECK = 60.0
 
 
 class Notifications(Loop):
-    """Whether expired events arrive.
+    """Whether expired events arrive from one primary.
 
     Arguments:
         configure: whether the server may be configured (`expiry_configure_notifications`).
@@ -30,17 +32,20 @@ class Notifications(Loop):
     Attributes:
         subscribed: whether the listener hears anything at all, wake-ups too.
         on: True only while they are proven to arrive; otherwise the pacer claims by itself, on time.
+        keys: of a shard that the primary owns.
     """
+
+    keys: Keys
 
     name = "notifications"
 
-    def __init__(self, location: Location, keys: Keys, *, configure: bool, follow: bool) -> None:
+    def __init__(self, primary: Primary, *, configure: bool, follow: bool) -> None:
         super().__init__()
         self.on = False
         self.subscribed = False
         self.settled = threading.Event()
-        self._client = location.client()
-        self._keys = keys
+        self._client = primary.client()
+        self._where = f" from {primary.name}" if primary.name else ""
         self._wanted = "Kxg" if follow else "Kx"
         self._configure = configure
         self._check = threading.Event()
@@ -104,12 +109,14 @@ class Notifications(Loop):
     def _prove(self) -> bool:
         probe = self._probe = member(new_token(), PROBE)
         self._arrived.clear()
-        key = self._keys.trigger(probe)
+        key = self.keys.trigger(probe)
         try:
             self._client.set(key, "", px=1)
         except redis_errors.ConnectionError:
             raise
         except redis_errors.ResponseError as exc:
+            if str(exc).startswith(ELSEWHERE):
+                raise
             self._obstacle = f"no probe key could be set: {exc}"
             return False
         for patience in PATIENCE:
@@ -122,7 +129,7 @@ class Notifications(Loop):
     def _tell(self, obstacle: str) -> None:
         if self.on:
             if self._warned:
-                logger.info("expiry: keyspace notifications arrive again")
+                logger.info("expiry: keyspace notifications arrive again%s", self._where)
             self._warned = ""
             return
         reason = obstacle or (
@@ -130,9 +137,10 @@ class Notifications(Loop):
         )
         if reason != self._warned:
             logger.warning(
-                "expiry: no keyspace notifications: %s. Timers fire on time all the same, by the index; only "
-                "a trigger key that another client gave an EARLIER expiry waits for its indexed due time. "
-                'Remedy: notify-keyspace-events "%s" added to what is set, in redis.conf or at the provider',
+                "expiry: no keyspace notifications%s: %s. Timers fire on time all the same, by the index; "
+                "only a trigger key that another client gave an EARLIER expiry waits for its indexed time. "
+                'Remedy: add notify-keyspace-events "%s" to what is set, in redis.conf or at the provider',
+                self._where,
                 reason,
                 self._wanted,
             )

@@ -1,4 +1,4 @@
-"""Listener, pacer and dispatcher, put together: what an expiry worker runs."""
+"""Hearing, pacer and dispatcher, put together: what an expiry worker runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 
 from celery.worker import state
 
+from celery_redis_expiry.connections import locate
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.settings import Settings
-from celery_redis_expiry.store import store_of
+from celery_redis_expiry.store import Store, new_store
 from celery_redis_expiry.worker.applier import Applier
+from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.dispatcher import Dispatcher
+from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
-from celery_redis_expiry.worker.listener import Listener
-from celery_redis_expiry.worker.notifications import Notifications
+from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.pacer import Pacer
 from celery_redis_expiry.worker.publishing import Publisher
 from celery_redis_expiry.worker.settler import Settler
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a warm shutdown gives each part to finish what it is doing.
 STOP_TIMEOUT = 15.0
+#: Seconds for one attempt at a node of a Cluster.
+NODE_TIMEOUT = 2.0
 
 
 class Service:
@@ -35,59 +39,71 @@ class Service:
     """
 
     def __init__(self, app: Any, worker: str) -> None:
-        settings = Settings.of(app)
         self.app = app
-        self.store = store_of(app)
-        self.notifications = Notifications(
-            self.store.location,
-            self.store.keys,
-            configure=settings.configure_notifications,
-            follow=settings.follow_foreign_ttl,
-        )
-        lanes = Lanes()
-        publisher = Publisher(app)
-        self.applier = Applier(self.store, publisher, Settler(self.store, lanes, worker))
-        self.dispatcher = Dispatcher(
-            self.store,
-            lanes,
-            publisher,
-            Settler(self.store, lanes, worker),
-            self.applier,
-            lease=settings.lease,
-            batch=int(settings.batch_size),
-        )
-        self.pacer = Pacer(
-            self.store, lanes, self.notifications, worker=worker, batch=int(settings.batch_size)
-        )
-        self.dispatcher.hungry = self.pacer.poke
-        self.listener = Listener(
-            self.store,
-            lanes,
-            self.notifications,
-            self.pacer.poke,
-            follow=settings.follow_foreign_ttl,
-        )
+        self.worker = worker
+        self.settings = Settings.of(app)
+        self.store = _store(app)
+        self.hearing: Hearing | None = None
+        self.loops: list[Loop] = []
 
     def start(self) -> None:
         """Start; waits for a Redis that can't be reached, as a worker waits for its broker.
 
         Raises:
             NamespaceTaken: this namespace is another app's or another broker's.
+            NotConfigured: it is cut into another number of shards than `expiry_shards` says.
         """
         self._enter()
-        # the listener first: what expires while the pacer reads the index must be heard
-        for loop in (self.notifications, self.listener, self.applier, self.dispatcher, self.pacer):
+        self.hearing = self._build()
+        for loop in self.loops:
             loop.start()
-        self.notifications.settled.wait(3)
+        on = self.hearing.settle(3)
         counts = self.store.counts()
         logger.info(
-            "expiry: watching %s, namespace %s: %d timers waiting, %d dead letters, notifications %s",
+            "expiry: watching %s, namespace %s%s: %d timers waiting, %d dead letters, notifications %s",
             self.store.location.url,
-            self.store.keys.namespace_name,
+            self.store.namespace,
+            f" in {len(self.store.shards)} shards" if len(self.store.shards) > 1 else "",
             counts["waiting"],
             counts["dead"],
-            "on" if self.notifications.on else "OFF (timers fire by the index, on time)",
+            "on" if on else "OFF (timers fire by the index, on time)",
         )
+
+    def _build(self) -> Hearing:
+        """Put the parts together, once the number of shards is known."""
+        settings, store = self.settings, self.store
+        lanes = Lanes(len(store.shards))
+        bounds = Bounds(int(settings.dead_letter_limit), settings.dead_letter_age)
+        publisher = Publisher(self.app)
+        applier = Applier(store, publisher, Settler(store, lanes, self.worker, bounds))
+        dispatcher = Dispatcher(
+            store,
+            lanes,
+            publisher,
+            Settler(store, lanes, self.worker, bounds),
+            applier,
+            lease=settings.lease,
+            batch=int(settings.batch_size),
+        )
+        hearing = Hearing(
+            _store(self.app),
+            lanes,
+            configure=settings.configure_notifications,
+            follow=settings.follow_foreign_ttl,
+        )
+        pacer = Pacer(
+            store,
+            lanes,
+            hearing,
+            worker=self.worker,
+            batch=int(settings.batch_size),
+            sweep=bounds.sweep,
+        )
+        hearing.poke = pacer.poke
+        dispatcher.hungry = pacer.poke
+        # the ears first: what expires while the pacer reads the index must be heard
+        self.loops = [hearing, applier, dispatcher, pacer]
+        return hearing
 
     def _enter(self) -> None:
         delay = 0.5
@@ -108,10 +124,15 @@ class Service:
 
         What takes longer than `STOP_TIMEOUT` stays claimed until its lease ends.
         """
-        for loop in (self.listener, self.pacer, self.dispatcher, self.applier, self.notifications):
+        for loop in reversed(self.loops):
             if not loop.stop(STOP_TIMEOUT):
                 logger.warning("expiry: the %s did not stop within %.0f s", loop.name, STOP_TIMEOUT)
         logger.info("expiry: stopped")
+
+
+def _store(app: Any) -> Store:
+    """A way to Redis of our own: where a node of a Cluster hangs, the other shards wait for it."""
+    return new_store(app, timeout=NODE_TIMEOUT, retries=1) if locate(app).cluster else new_store(app)
 
 
 def broker_identity(app: Any) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 
+from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Parcel
 
@@ -13,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a message that was not taken is tried again: doubled each time, from the first to the second.
 RETRY = (1.0, 300.0)
+#: Seconds between two attempts to ack what Redis could not be told of.
+ACK_AGAIN = 1.0
 
 
 class Settler:
@@ -20,14 +25,17 @@ class Settler:
 
     Arguments:
         worker: its name, for the dead letters.
+        bounds: of the dead letters.
     """
 
-    def __init__(self, store: Store, lanes: Lanes, worker: str) -> None:
+    def __init__(self, store: Store, lanes: Lanes, worker: str, bounds: Bounds) -> None:
         self._store = store
         self._lanes = lanes
         self._worker = worker
+        self._bounds = bounds
         # published, but Redis did not answer when they were acked: by the token of their claim
         self._unacked: dict[str, list[Claimed]] = {}
+        self._acked_again = 0.0
 
     def settle(self, token: str, parcels: list[Parcel]) -> None:
         """Nothing stays claimed that was not sent, and nothing is forgotten that was not published."""
@@ -82,8 +90,15 @@ class Settler:
 
     def ack_again(self) -> None:
         """Redis was away when these were published. Tell it before their lease ends."""
+        if not self._unacked or time.monotonic() - self._acked_again < ACK_AGAIN:
+            return
         for token, claims in list(self._unacked.items()):
-            self.ack(token, claims)
+            try:
+                self.ack(token, claims)
+            except StoreUnavailable as exc:
+                # the other shards must not wait for this one
+                logger.debug("expiry: %d published timers can't be acked yet: %s", len(claims), exc)
+        self._acked_again = time.monotonic()
 
     def bury(self, claim: Claimed, reason: str) -> None:
         logger.error(
@@ -93,3 +108,4 @@ class Settler:
             reason,
         )
         self._store.bury(claim, reason, self._worker)
+        self._bounds.enforce(self._store.shards[claim.shard])

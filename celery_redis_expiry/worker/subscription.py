@@ -14,14 +14,14 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 
-from celery_redis_expiry.connections import Location
+from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.keys import Keys
+from celery_redis_expiry.keys import Channels
 
 #: Seconds of silence after which the connection is asked for a sign of life, and how long it has for it.
 #: A half-open connection is silent for ever.
 PING_AFTER = 30.0
-PONG_WITHIN = 10.0
+PONG_WITHIN = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,26 @@ class Message:
     """What arrived: `subscribed` (now nothing is missed), `wake` (with its text), or an event of a member."""
 
     kind: str
-    text: str
+    text: str = ""
+    shard: int = 0
 
 
 class Subscription:
     """Opens itself when first asked, and again after an error."""
 
-    def __init__(self, location: Location, keys: Keys) -> None:
-        self._client: Any = location.client(retries=0)
-        self._keys = keys
-        self._database = location.database
-        self._pattern = keys.events(location.database)
+    def __init__(self, primary: Primary, channels: Channels) -> None:
+        self._client: Any = primary.client(retries=0)
+        self._channels = channels
+        self._patterns = {channels.events, channels.wake}
         self._pubsub: Any = None
+        self._confirmed: set[str] = set()
         self._heard = 0.0
         self._asked = 0.0
+        self._doubted = False
+
+    def doubt(self) -> None:
+        """Ask for a sign of life soon; may be called by another thread."""
+        self._doubted = True
 
     def messages(self, timeout: float) -> Iterator[Message]:
         """What arrives within `timeout` seconds: none, or one, and what came with it.
@@ -64,8 +70,8 @@ class Subscription:
         except redis_errors.NoPermissionError as exc:
             self.close()
             raise StoreUnavailable(
-                f"the Redis user may not subscribe ({exc}): give it the channels &{self._keys.wake} and "
-                f"&{self._pattern}. Until then timers are looked for every second"
+                f"the Redis user may not subscribe ({exc}): give it the channels &{self._channels.wake} and "
+                f"&{self._channels.events}. Until then timers are looked for every second"
             ) from exc
         except (redis_errors.RedisError, OSError) as exc:
             self.close()
@@ -79,29 +85,32 @@ class Subscription:
 
     def _open(self) -> None:
         self._pubsub = self._client.pubsub()
-        self._pubsub.psubscribe(self._pattern)
-        # subscribed last: its confirmation says that both are in place
-        self._pubsub.subscribe(self._keys.wake)
+        self._confirmed = set()
+        self._pubsub.psubscribe(*self._patterns)
         self._heard, self._asked = time.monotonic(), 0.0
 
     def _prove_alive(self) -> None:
         now = time.monotonic()
         if self._asked and now - self._asked > PONG_WITHIN:
             raise redis_errors.ConnectionError(f"no answer within {PONG_WITHIN:.0f} s")
-        if not self._asked and now - self._heard > PING_AFTER:
+        if not self._asked and (self._doubted or now - self._heard > PING_AFTER):
+            self._doubted = False
             self._pubsub.ping()
             self._asked = now
 
     def _read(self, raw: dict[str, Any]) -> Message | None:
         kind = raw["type"]
-        if kind == "subscribe":
-            return Message("subscribed", "")
-        if kind not in ("message", "pmessage"):
-            return None
         try:
+            if kind == "psubscribe":
+                self._confirmed.add(raw["channel"].decode())
+                return Message("subscribed") if self._confirmed == self._patterns else None
+            if kind != "pmessage":
+                return None
             channel, data = raw["channel"].decode(), raw["data"].decode()
         except UnicodeDecodeError:
             return None
-        if kind == "message":
-            return Message("wake", data)
-        return Message(data, self._keys.member_of(channel, self._database))
+        place = self._channels.read(channel)
+        if place is None:
+            return None
+        shard, member = place
+        return Message("wake", data, shard) if member is None else Message(data, member, shard)

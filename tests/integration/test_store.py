@@ -11,7 +11,7 @@ from celery import Celery
 
 from celery_redis_expiry import NamespaceTaken, StoreFull, cancel, get_timer, reschedule, schedule_on_expiry
 from celery_redis_expiry.keys import new_token
-from celery_redis_expiry.store import Store, store_of
+from celery_redis_expiry.store import Shard, store_of
 from celery_redis_expiry.timer import Claimed, Stored
 from tests.servers.redis import RedisServer
 
@@ -27,8 +27,8 @@ def app(redis_server: RedisServer) -> Celery:
 
 
 @pytest.fixture
-def store(app: Celery) -> Store:
-    return store_of(app)
+def store(app: Celery) -> Shard:
+    return store_of(app).shards[0]
 
 
 def due_now(app: Celery, **arguments: Any) -> Any:
@@ -40,13 +40,13 @@ def wait_until(moment: datetime) -> None:
     time.sleep(max(0.0, moment.timestamp() - time.time()) + 0.005)
 
 
-def members(store: Store) -> list[str]:
+def members(store: Shard) -> list[str]:
     # seconds=0 is due at this very millisecond; a key lives until now > due
     time.sleep(0.002)
     return [member for member, _ in store.look("test", limit=100, parked=0).due]
 
 
-def claim(store: Store, *, token: str | None = None, lease: float = 60) -> list[Claimed]:
+def claim(store: Shard, *, token: str | None = None, lease: float = 60) -> list[Claimed]:
     claims = store.claim(
         [(member, False) for member in members(store)], token=token or new_token(), lease=lease
     )
@@ -55,21 +55,21 @@ def claim(store: Store, *, token: str | None = None, lease: float = 60) -> list[
     return claims
 
 
-def test_one_of_two_workers_gets_it(app: Celery, store: Store) -> None:
+def test_one_of_two_workers_gets_it(app: Celery, store: Shard) -> None:
     due_now(app)
     names = [(member, True) for member in members(store)]
     assert len(store.claim(names, token="one", lease=60)) == 1
     assert store.claim(names, token="two", lease=60) == []
 
 
-def test_a_repeated_claim_gets_the_first_answer(app: Celery, store: Store) -> None:
+def test_a_repeated_claim_gets_the_first_answer(app: Celery, store: Shard) -> None:
     due_now(app)
     names = [(member, True) for member in members(store)]
     first = store.claim(names, token="one", lease=60)
     assert store.claim(names, token="one", lease=60) == first
 
 
-def test_what_is_not_due_is_not_claimed(app: Celery, store: Store) -> None:
+def test_what_is_not_due_is_not_claimed(app: Celery, store: Shard) -> None:
     schedule_on_expiry(app.tasks["store.task"].s(), 60, key="later", app=app)
     member = store._client.hget(store.keys.names, "later").decode()
     for expired in (False, True):
@@ -77,7 +77,7 @@ def test_what_is_not_due_is_not_claimed(app: Celery, store: Store) -> None:
     assert get_timer("later", app=app).state == "waiting"
 
 
-def test_after_the_ack_nothing_is_left(app: Celery, store: Store, redis_server: RedisServer) -> None:
+def test_after_the_ack_nothing_is_left(app: Celery, store: Shard, redis_server: RedisServer) -> None:
     due_now(app, key="a")
     claims = claim(store)
     assert store.ack(claims[0].token, claims) == 1
@@ -88,7 +88,7 @@ def test_after_the_ack_nothing_is_left(app: Celery, store: Store, redis_server: 
     assert left <= {"namespace", "pacers", "answer"}
 
 
-def test_an_ended_lease_is_recovered_and_its_owner_has_no_say(app: Celery, store: Store) -> None:
+def test_an_ended_lease_is_recovered_and_its_owner_has_no_say(app: Celery, store: Shard) -> None:
     due_now(app, key="a")
     stale = claim(store, lease=0.001)
     time.sleep(0.01)
@@ -102,7 +102,7 @@ def test_an_ended_lease_is_recovered_and_its_owner_has_no_say(app: Celery, store
     assert store.ack(fresh[0].token, fresh) == 1
 
 
-def test_released_with_a_delay(app: Celery, store: Store) -> None:
+def test_released_with_a_delay(app: Celery, store: Shard) -> None:
     due_now(app, key="a")
     claims = claim(store)
     store.release(claims[0].token, claims, delay=60, tried=True)
@@ -111,7 +111,7 @@ def test_released_with_a_delay(app: Celery, store: Store) -> None:
     assert cancel("a", app=app), "what waits for its next attempt can be cancelled"
 
 
-def test_attempts_are_counted_and_the_due_time_stays(app: Celery, store: Store) -> None:
+def test_attempts_are_counted_and_the_due_time_stays(app: Celery, store: Shard) -> None:
     due_now(app)
     first = claim(store)
     store.release(first[0].token, first, delay=0, tried=True)
@@ -120,7 +120,7 @@ def test_attempts_are_counted_and_the_due_time_stays(app: Celery, store: Store) 
 
 
 @pytest.mark.parametrize("how", ["replace", "reschedule"])
-def test_changed_during_a_claim(app: Celery, store: Store, how: str) -> None:
+def test_changed_during_a_claim(app: Celery, store: Shard, how: str) -> None:
     first = due_now(app, key="a")
     claims = claim(store)
     assert not cancel("a", app=app), "it is being published"
@@ -135,7 +135,7 @@ def test_changed_during_a_claim(app: Celery, store: Store, how: str) -> None:
     assert cancel("a", app=app)
 
 
-def test_a_release_after_a_replace_keeps_both(app: Celery, store: Store) -> None:
+def test_a_release_after_a_replace_keeps_both(app: Celery, store: Shard) -> None:
     first = due_now(app, key="a")
     claims = claim(store)
     second = schedule_on_expiry(app.tasks["store.task"].s(2), 60, key="a", app=app)
@@ -156,7 +156,7 @@ def test_a_repeated_task_id_never_replaces_another_timer(app: Celery) -> None:
     assert get_timer("same", app=app).remaining > 50
 
 
-def test_parked_at_the_head_of_the_index(app: Celery, store: Store, redis_server: RedisServer) -> None:
+def test_parked_at_the_head_of_the_index(app: Celery, store: Shard, redis_server: RedisServer) -> None:
     schedule_on_expiry(app.tasks["store.task"].s(), 1, key="parked", app=app)
     timer = get_timer("parked", app=app)
     with redis_server.client() as client:
@@ -172,7 +172,7 @@ def test_parked_at_the_head_of_the_index(app: Celery, store: Store, redis_server
     assert cancel("parked", app=app)
 
 
-def test_moved_later_by_another_client(app: Celery, store: Store, redis_server: RedisServer) -> None:
+def test_moved_later_by_another_client(app: Celery, store: Shard, redis_server: RedisServer) -> None:
     result = schedule_on_expiry(app.tasks["store.task"].s(), 1, key="a", app=app)
     indexed = result.due
     with redis_server.client() as client:
@@ -184,7 +184,7 @@ def test_moved_later_by_another_client(app: Celery, store: Store, redis_server: 
 
 
 def test_a_full_redis_refuses_whole_and_gives_back(
-    app: Celery, store: Store, redis_server: RedisServer
+    app: Celery, store: Shard, redis_server: RedisServer
 ) -> None:
     due_now(app, key="due")
     with redis_server.client() as client:
@@ -201,7 +201,7 @@ def test_a_full_redis_refuses_whole_and_gives_back(
         assert store.ack(claims[0].token, claims) == 1
 
 
-def test_dead_letters(app: Celery, store: Store) -> None:
+def test_dead_letters(app: Celery, store: Shard) -> None:
     due_now(app, key="a")
     claims = claim(store)
     assert store.bury(claims[0], "no route", "test")
@@ -220,7 +220,7 @@ def test_dead_letters(app: Celery, store: Store) -> None:
 
 
 def test_an_earlier_timer_is_announced_and_a_later_one_is_not(
-    app: Celery, store: Store, redis_server: RedisServer
+    app: Celery, store: Shard, redis_server: RedisServer
 ) -> None:
     with redis_server.client() as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(store.keys.wake)
@@ -232,7 +232,7 @@ def test_an_earlier_timer_is_announced_and_a_later_one_is_not(
     assert int(message["data"]) == round(result.due.timestamp() * 1000) < look.wake
 
 
-def test_a_namespace_is_one_apps(app: Celery, store: Store, redis_server: RedisServer) -> None:
+def test_a_namespace_is_one_apps(app: Celery, store: Shard, redis_server: RedisServer) -> None:
     store.enter("redis://here")
     store.enter("redis://here")
     with pytest.raises(NamespaceTaken, match="adopt"):
@@ -245,7 +245,7 @@ def test_a_namespace_is_one_apps(app: Celery, store: Store, redis_server: RedisS
     store.enter("redis://elsewhere")
 
 
-def test_a_damaged_record_harms_nobody(app: Celery, store: Store, redis_server: RedisServer) -> None:
+def test_a_damaged_record_harms_nobody(app: Celery, store: Shard, redis_server: RedisServer) -> None:
     due_now(app, key="bad")
     due_now(app, key="good")
     with redis_server.client() as client:

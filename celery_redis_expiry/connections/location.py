@@ -1,4 +1,4 @@
-"""Where the timers' Redis is, and a client: by our setting, else the broker, else the result backend."""
+"""Where the timers' Redis is: by our setting, else the broker, else the result backend."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import redis
 from kombu.utils.url import maybe_sanitize_url
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.settings import Settings
 
-SCHEMES = ("redis", "rediss", "unix", "socket", "redis+socket", "sentinel")
+SCHEMES = ("redis", "rediss", "unix", "socket", "redis+socket", "sentinel", "redis+cluster", "rediss+cluster")
+SOCKETS = ("unix", "socket", "redis+socket")
+CLUSTERS = ("redis+cluster", "rediss+cluster")
 
-#: Seconds for one attempt. All attempts of one call must end well within `store.REMEMBER_MS`.
-TIMEOUT = 5.0
-RETRIES = 3
+#: Seconds for which one attempt of a call may wait at most: all of them must end well within the time for
+#: which the answer is remembered.
+LONGEST_TIMEOUT = 10.0
 
 #: Options that mean the same to kombu's transport and to redis-py's client.
 CLIENT_OPTIONS = (
@@ -45,13 +41,14 @@ SENTINEL_OPTIONS = ("master_name", "sentinel_kwargs", "min_other_sentinels")
 
 @dataclass(frozen=True)
 class Location:
-    """A Redis server, or the primary that some sentinels know.
+    """A Redis server, the primary that some sentinels know, or a Cluster.
 
     Attributes:
         url: as configured, without its password, for logs.
         database: the number of its database.
         prefix: what stands before every key (`global_keyprefix`).
         sentinels: (host, port) of each; empty without Sentinel.
+        cluster: (host, port) of the nodes to begin with; empty without Cluster.
         options: for redis-py's client.
     """
 
@@ -60,42 +57,8 @@ class Location:
     prefix: str = ""
     sentinels: tuple[tuple[str, int], ...] = ()
     sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    cluster: tuple[tuple[str, int], ...] = ()
     options: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def client(self, *, retries: int = RETRIES) -> redis.Redis:
-        """A client of its own connection pool. It does not connect before its first command.
-
-        Arguments:
-            retries: how often a command is repeated after a lost connection; 0 for the subscription,
-                whose loss must not be hidden from us.
-        """
-        backoff = ExponentialBackoff(cap=1.0, base=0.05) if retries else NoBackoff()
-        options: dict[str, Any] = {
-            "socket_timeout": TIMEOUT,
-            "socket_connect_timeout": TIMEOUT,
-            "socket_keepalive": True,
-            "retry": Retry(backoff, retries),
-            "retry_on_error": [RedisConnectionError, RedisTimeoutError] if retries else [],
-            "protocol": 2,
-            "db": self.database,
-            **self.options,
-        }
-        if not self.sentinels:
-            return redis.Redis(**options)
-        sentinel_kwargs = {
-            "socket_timeout": TIMEOUT,
-            "socket_connect_timeout": TIMEOUT,
-            **(self.sentinel_options.get("sentinel_kwargs") or {}),
-        }
-        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-            list(self.sentinels),
-            min_other_sentinels=self.sentinel_options.get("min_other_sentinels", 0),
-            sentinel_kwargs=sentinel_kwargs,
-        )
-        client: redis.Redis = sentinel.master_for(
-            self.sentinel_options["master_name"], redis_class=redis.Redis, **options
-        )
-        return client
 
 
 def locate(app: Any) -> Location:
@@ -139,32 +102,26 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
     scheme = _scheme(url)
     if scheme not in SCHEMES:
         raise NotConfigured(f"{setting}: {scheme!r} is no scheme for Redis, use one of {', '.join(SCHEMES)}")
-    first = urlsplit(url.split(";")[0])
+    parts = [urlsplit(part if "://" in part else f"{scheme}://{part}") for part in url.split(";") if part]
+    first = parts[0]
     query = dict(parse_qsl(first.query))
     options: dict[str, Any] = {}
-    sentinels: list[tuple[str, int]] = []
     try:
-        if scheme in ("unix", "socket", "redis+socket"):
+        if scheme in SOCKETS:
             options["unix_socket_path"] = unquote(first.path)
             database = int(query.get("virtual_host") or query.get("db") or 0)
         else:
-            if scheme == "sentinel":
-                hosts = [
-                    urlsplit(part if "://" in part else f"sentinel://{part}")
-                    for part in url.split(";")
-                    if part
-                ]
-                sentinels = [(part.hostname or "localhost", part.port or 26379) for part in hosts]
-            else:
-                options.update(host=first.hostname or "localhost", port=first.port or 6379)
-            paths = (
-                [urlsplit(part).path.strip("/") for part in url.split(";")]
-                if sentinels
-                else [first.path.strip("/")]
-            )
-            database = int(next((path for path in paths if path), query.get("db") or 0))
+            paths = [path for path in (part.path.strip("/") for part in parts) if path]
+            database = int(paths[0] if paths else query.get("db") or 0)
+        default_port = 26379 if scheme == "sentinel" else 6379
+        hosts = tuple((part.hostname or "localhost", part.port or default_port) for part in parts)
     except ValueError as exc:
         raise NotConfigured(f"{setting}: {_shown(url)} can't be read: {exc}") from exc
+    several = scheme == "sentinel" or scheme in CLUSTERS
+    if not several and scheme not in SOCKETS:
+        options["host"], options["port"] = hosts[0]
+    if scheme in CLUSTERS and database:
+        raise NotConfigured(f"{setting}: a Redis Cluster has no database {database}, leave it out")
 
     if first.username:
         options["username"] = unquote(first.username)
@@ -177,13 +134,13 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
     for name in ("socket_timeout", "socket_connect_timeout"):
         if name in options:
             # repeated calls must end within the time for which their answer is remembered
-            options[name] = min(float(options[name]), 2 * TIMEOUT)
-    if scheme == "rediss" or ssl:
+            options[name] = min(float(options[name]), LONGEST_TIMEOUT)
+    if scheme.startswith("rediss") or ssl:
         options["ssl"] = True
         options.update(ssl if isinstance(ssl, dict) else {})
     if isinstance(options.get("ssl_cert_reqs"), str):
         options["ssl_cert_reqs"] = options["ssl_cert_reqs"].removeprefix("CERT_").lower()
-    if sentinels and not given.get("master_name"):
+    if scheme == "sentinel" and not given.get("master_name"):
         raise NotConfigured(
             f"{setting} is a Sentinel URL: set master_name in its transport options "
             "(expiry_redis_options for expiry_redis_url)"
@@ -192,8 +149,9 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
         url=_shown(url),
         database=database,
         prefix=given.get("global_keyprefix") or "",
-        sentinels=tuple(sentinels),
+        sentinels=hosts if scheme == "sentinel" else (),
         sentinel_options={name: given[name] for name in SENTINEL_OPTIONS if name in given},
+        cluster=hosts if scheme in CLUSTERS else (),
         options=options,
     )
 

@@ -1,0 +1,6 @@
+"""Where the timers' Redis is, and clients for it: one server, Sentinel, or a Cluster."""
+
+from celery_redis_expiry.connections.clients import RETRIES, TIMEOUT, Primary, client, primaries
+from celery_redis_expiry.connections.location import Location, locate, parse
+
+__all__ = ["RETRIES", "TIMEOUT", "Location", "Primary", "client", "locate", "parse", "primaries"]

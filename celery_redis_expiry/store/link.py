@@ -1,0 +1,86 @@
+"""The way to Redis that all shards of a store share: a client, the scripts, our words for what goes wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis import exceptions as redis_errors
+
+from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, client
+from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable
+from celery_redis_expiry.scripts import Scripts, is_migrating
+
+
+class Link:
+    """A client of its own connection pool. It does not connect before it is used.
+
+    Arguments:
+        timeout: seconds for one attempt.
+        retries: how often a call is repeated after a lost connection.
+        patience: seconds for which a call waits for a Cluster slot in migration.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+        patience: float = 0.0,
+    ) -> None:
+        self.location = location
+        self._timeout = timeout
+        self._retries = retries
+        self._patience = patience
+        self._made: tuple[Any, Scripts] | None = None
+        self._making = threading.Lock()
+
+    @property
+    def client(self) -> Any:
+        return self._connected()[0]
+
+    @property
+    def scripts(self) -> Scripts:
+        return self._connected()[1]
+
+    def _connected(self) -> tuple[Any, Scripts]:
+        if self._made is None:
+            with self._making:
+                if self._made is None:
+                    made = client(self.location, timeout=self._timeout, retries=self._retries)
+                    self._made = made, Scripts(made, self._patience)
+        return self._made
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Say in our words, with the remedy, what redis-py raises."""
+        where = self.location.url
+        try:
+            yield
+        except redis_errors.ReadOnlyError as exc:
+            raise StoreUnavailable(
+                f"{where} is a read-only replica: point the setting at its primary"
+            ) from exc
+        except redis_errors.AuthenticationError as exc:
+            raise StoreUnavailable(f"{where} refused the user or password: {exc}") from exc
+        except (redis_errors.ConnectionError, redis_errors.TimeoutError) as exc:
+            raise StoreUnavailable(
+                f"{where} can't be reached: {exc}; is it running, and the URL right?"
+            ) from exc
+        except UnicodeEncodeError as exc:
+            raise InvalidTimer(f"a name or id is no valid text: {exc}") from exc
+        except redis_errors.ResponseError as exc:
+            if "maxmemory" in str(exc):
+                raise StoreFull(f"{where} is at its maxmemory, nothing was stored: {exc}") from exc
+            if "READONLY" in str(exc):
+                raise StoreUnavailable(
+                    f"{where} is a read-only replica: point the setting at its primary"
+                ) from exc
+            raise StoreUnavailable(f"{where} refused a command: {exc}") from exc
+        except (redis_errors.RedisError, redis_errors.RedisClusterException) as exc:
+            if is_migrating(exc):
+                raise StoreUnavailable(f"{where} is migrating the slot, nothing was done: try again") from exc
+            raise StoreUnavailable(f"{where}: {exc}") from exc

@@ -1,0 +1,296 @@
+"""The timers of one namespace: which shard a call concerns, and into how many it is cut."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from celery_redis_expiry.connections import Primary, primaries
+from celery_redis_expiry.errors import NotConfigured, NotReplicated, StoreUnavailable
+from celery_redis_expiry.keys import Channels, Keys, new_token, shard_of
+from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.shard import Shard
+from celery_redis_expiry.store.users import CONTENTION, Recut
+from celery_redis_expiry.timer import Claimed, DeadLetter, Outcome, Request, Timer
+
+#: Into how many shards a namespace is cut where nobody says: many small ones in a Cluster, since migrating a
+#: large key holds its server up.
+SHARDS, CLUSTER_SHARDS = 1, 64
+#: What stands in place of the number while `celery expiry reshard` moves timers.
+RESHARDING = "resharding"
+
+
+class Store:
+    """All shards of a namespace in one Redis, or in one Cluster.
+
+    Every method raises `StoreUnavailable` when Redis can't be reached or refuses.
+
+    Arguments:
+        link: the way to Redis.
+        namespace: see `expiry_namespace`.
+        owner: the app's main name, recorded in the namespace.
+        shards: into how many the namespace must be cut; None for what is recorded.
+        replicas: how many replicas must have what was scheduled before the call returns.
+        replicas_timeout: seconds for which they are waited for.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        namespace: str,
+        owner: str,
+        *,
+        shards: int | None = None,
+        replicas: int = 0,
+        replicas_timeout: float = 1.0,
+    ) -> None:
+        self.link = link
+        self.location = link.location
+        self.namespace = namespace
+        self.owner = owner
+        self._wanted = shards
+        self._replicas = replicas
+        self._replicas_timeout = replicas_timeout
+        self._shards: list[Shard] = []
+        self._agreeing = threading.Lock()
+
+    # -- the shards
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All of them, in order. Their number is asked for once.
+
+        Raises:
+            NotConfigured: the namespace is cut into another number than `expiry_shards` says.
+        """
+        if not self._shards:
+            with self._agreeing:
+                if not self._shards:
+                    self._shards = self._cut(self._agreed())
+        return self._shards
+
+    def _cut(self, number: int) -> list[Shard]:
+        return [self._shard(each, number) for each in range(number)]
+
+    def _shard(self, number: int, of: int) -> Shard:
+        return Shard(self.link, Keys(self.namespace, self.location.prefix, number), self.owner, of)
+
+    def _agreed(self) -> int:
+        """The number of shards as recorded in the first; it is recorded if it isn't yet."""
+        default = CLUSTER_SHARDS if self.location.cluster else SHARDS
+        recorded = self._shard(0, 0).agree(self._wanted or default)
+        if recorded.startswith(RESHARDING):
+            raise StoreUnavailable(
+                f"the timers of the namespace {self.namespace!r} are being moved to other shards: wait, or, "
+                "if `celery expiry reshard` was interrupted, run it again"
+            )
+        if not recorded.isdigit() or (self._wanted and int(recorded) != self._wanted):
+            raise NotConfigured(
+                f"expiry_shards is {self._wanted or default}, but the namespace {self.namespace!r} is cut "
+                f"into {recorded}: leave the setting out, or stop the expiry workers and type "
+                f"celery -A … expiry reshard {self._wanted or default}"
+            )
+        return int(recorded)
+
+    def home(self, label: str) -> Shard:
+        """The shard of the timer with this label."""
+        return self.shards[shard_of(label, len(self.shards))]
+
+    def channels(self) -> Channels:
+        """What a listener subscribes to."""
+        return Channels(self.namespace, self.location.prefix, len(self.shards), self.location.database)
+
+    # -- the servers
+
+    def primaries(self) -> dict[Primary, list[int]]:
+        """The servers that own shards, as known now, each with the shards it owns."""
+        with self.link.translated():
+            tags = [shard.keys.namespace for shard in self.shards]
+            return primaries(self.location, self.link.client, tags)
+
+    def refresh(self) -> None:
+        """Ask a Cluster who owns what now."""
+        with self.link.translated():
+            self.link.client.nodes_manager.initialize()
+
+    # -- what users' calls do
+
+    def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Store timers, each according to its mode; the labels in one call must differ.
+
+        Returns:
+            An outcome for each, in order.
+
+        Raises:
+            NamespaceTaken: the namespace is another app's; nothing was stored.
+            StoreFull: Redis is at its maxmemory; nothing was stored.
+            NotReplicated: stored, but not on as many replicas as `expiry_wait_replicas` asks for.
+            The last three may come after a part was stored where the labels lie in different shards.
+        """
+        outcomes: list[Outcome | None] = [None] * len(requests)
+        for positions, stored in self.schedule_each(requests):
+            for position, outcome in zip(positions, stored, strict=True):
+                outcomes[position] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def schedule_each(self, requests: Sequence[Request]) -> Iterator[tuple[list[int], list[Outcome]]]:
+        """The same shard by shard: which positions, and their outcomes."""
+        todo = list(range(len(requests)))
+        for _ in range(CONTENTION + len(requests)):
+            if not todo:
+                return
+            shard = self.home(requests[todo[0]].label)
+            group = [i for i in todo if self.home(requests[i].label) is shard]
+            with self._recut() as current:
+                outcomes = shard.schedule([requests[i] for i in group])
+            if current():
+                yield group, outcomes
+                if self._replicas:
+                    self._wait_for_replicas(shard, outcomes)
+                todo = [i for i in todo if i not in set(group)]
+        raise self._restless()
+
+    def get(self, target: str, *, by_name: bool = True) -> Timer | None:
+        """The timer of this name or task id, or None once its message is in the broker."""
+        shard, found = self._find(target, by_name)
+        return shard.inspect(found) if found is not None else None
+
+    def reschedule(self, target: str, when: str, *, by_name: bool = True) -> bool:
+        """Give a timer another due time; False if there is none.
+
+        Arguments:
+            when: see `Request`.
+        """
+        timer = self.get(target, by_name=by_name)
+        if timer is None:
+            return False
+        [outcome] = self.schedule([Request(None, when, "move", timer.name, timer.id)])
+        outcome.raise_for_status()
+        return outcome.status != "missing"
+
+    def cancel(self, target: str, *, by_name: bool = True) -> bool:
+        """Forget a waiting timer: True if it was waiting and will not fire, else False."""
+        token = new_token()
+        for _ in range(CONTENTION):
+            shard, found = self._find(target, by_name)
+            if found is None:
+                return False
+            answer = shard.cancel(found, token)
+            if answer == "cancelled":
+                return True
+            # gone: it was replaced between the two steps, or fired
+            if answer == "claimed" or self._find(target, by_name)[1] == found:
+                return False
+        raise StoreUnavailable(f"{target!r} was replaced by others {CONTENTION} times meanwhile")
+
+    def _find(self, target: str, by_name: bool) -> tuple[Shard, str | None]:
+        """Where the timer of this name or task id lies, and its member.
+
+        A timer lies where its label says: its name, else its task id. Who knows only the id of a named timer
+        finds it by asking all shards, in one round trip to each server.
+        """
+        for _ in range(CONTENTION):
+            home = self.home(target)
+            with self._recut() as current:
+                found = home.find(target, by_name=by_name)
+                if found is None and len(self.shards) > 1:
+                    for shard, member in zip(self.shards, self._find_id(target), strict=True):
+                        if member is not None:
+                            return shard, member
+                if found is None:
+                    home.check_cut()
+            if current():
+                return home, found
+        raise self._restless()
+
+    def _restless(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the shards of the namespace {self.namespace!r} don't agree on their number: "
+            "run celery expiry reshard"
+        )
+
+    def _find_id(self, id: str) -> list[str | None]:
+        with self.link.translated():
+            pipe = self.link.client.pipeline(transaction=False)
+            for shard in self.shards:
+                pipe.hget(shard.keys.ids, id)
+            return [found.decode() if found else None for found in pipe.execute()]
+
+    @contextmanager
+    def _recut(self) -> Iterator[Callable[[], bool]]:
+        """Learn the number of shards anew where it turns out to have changed; yields whether it has not."""
+        shards = self.shards
+        try:
+            yield lambda: self._shards is shards
+        except Recut:
+            self._shards = []
+
+    # -- replicas
+
+    def _wait_for_replicas(self, shard: Shard, outcomes: list[Outcome]) -> None:
+        try:
+            confirmed, problem = shard.wait_for_replicas(self._replicas, self._replicas_timeout), ""
+        except StoreUnavailable as exc:
+            confirmed, problem = 0, f" ({exc})"
+        if confirmed < self._replicas:
+            stored = "the timer IS" if len(outcomes) == 1 else f"{len(outcomes)} timers ARE"
+            raise NotReplicated(
+                f"{confirmed} of {self._replicas} replicas confirmed within {self._replicas_timeout:g} s"
+                f"{problem}: {stored} stored, on the primary alone, and will fire unless that is lost before "
+                "it has replicated. Scheduling once more makes a second timer, unless by the same key=",
+                [outcome.id for outcome in outcomes],
+            )
+
+    # -- what an expiry worker does to what it has claimed: always of one shard
+
+    def ack(self, token: str, claims: Sequence[Claimed]) -> int:
+        """See `Workers.ack`."""
+        return self.shards[claims[0].shard].ack(token, claims) if claims else 0
+
+    def release(self, token: str, claims: Sequence[Claimed], *, delay: float = 0, tried: bool = False) -> int:
+        """See `Workers.release`."""
+        if not claims:
+            return 0
+        return self.shards[claims[0].shard].release(token, claims, delay=delay, tried=tried)
+
+    def prolong(self, token: str, claims: Sequence[Claimed], lease: float) -> set[str]:
+        """See `Workers.prolong`."""
+        return self.shards[claims[0].shard].prolong(token, claims, lease)
+
+    def bury(self, claim: Claimed, reason: str, origin: str) -> bool:
+        """See `Workers.bury`."""
+        return self.shards[claim.shard].bury(claim, reason, origin)
+
+    def enter(self, broker: str, *, adopt: bool = False) -> None:
+        """Record whose namespace this is, in each shard. See `Workers.enter`."""
+        for shard in self.shards:
+            shard.enter(broker, adopt=adopt)
+
+    # -- what operators ask
+
+    def counts(self) -> dict[str, int]:
+        """How many timers are waiting, parked and claimed, and how many dead letters there are."""
+        shards = self.shards
+        with self.link.translated():
+            pipe = self.link.client.pipeline(transaction=False)
+            for shard in shards:
+                for key in (shard.keys.due, shard.keys.parked, shard.keys.claimed, shard.keys.dead):
+                    pipe.zcard(key)
+            sizes = pipe.execute()
+        names = ("waiting", "parked", "claimed", "dead")
+        return {name: sum(sizes[i :: len(names)]) for i, name in enumerate(names)}
+
+    def dead_letters(self, limit: int = 100, offset: int = 0) -> list[DeadLetter]:
+        """The dead letters, newest first."""
+        letters = [letter for shard in self.shards for letter in shard.dead_letters(limit + offset)]
+        letters.sort(key=lambda letter: letter.buried, reverse=True)
+        return letters[offset : offset + limit]
+
+    def retry(self, letter: DeadLetter) -> bool:
+        """Make a dead letter a timer again, due at once; False if there is none."""
+        return self.shards[letter.shard].retry(letter)
+
+    def discard(self, letter: DeadLetter) -> bool:
+        """Forget a dead letter for good; False if there is none."""
+        return self.shards[letter.shard].discard(letter)

@@ -1,0 +1,41 @@
+"""Shards that don't answer: when to ask again, and one line when it begins and when it is over."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger(__name__)
+
+#: Seconds to wait after a failure: doubled each time, from the first to the second.
+BACKOFF = (0.1, 5.0)
+
+
+class Outages:
+    """Used by one thread.
+
+    Arguments:
+        name: of the part that asks, for logs.
+        shards: how many there are.
+    """
+
+    def __init__(self, name: str, shards: int) -> None:
+        self._name = name
+        self._of = f" ({{}} of {shards} shards)" if shards > 1 else ""
+        self._failures: dict[int, int] = {}
+
+    def failed(self, shard: int, exc: Exception) -> float:
+        """A shard did not answer; returns the seconds until it is to be asked again."""
+        log = logger.debug if self._failures else logger.warning
+        failures = self._failures.get(shard, 0)
+        self._failures[shard] = min(failures + 1, 10)
+        log(
+            "expiry %s: %s; trying again until it answers%s",
+            self._name,
+            exc,
+            self._of.format(len(self._failures)),
+        )
+        return min(BACKOFF[1], BACKOFF[0] * 2.0**failures)
+
+    def answered(self, shard: int) -> None:
+        if self._failures.pop(shard, 0) and not self._failures:
+            logger.info("expiry %s: Redis answers again", self._name)

@@ -1,0 +1,105 @@
+"""The pace of one shard: when to look at its due index, and what to do about what is due there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from celery_redis_expiry.store import RECHECK_MS, Look, Shard
+from celery_redis_expiry.worker.hearing import Hearing
+from celery_redis_expiry.worker.lanes import Lanes
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the event of a touched trigger key has.
+GRACE = 0.1
+#: Seconds until the next look while no wake-up can be heard.
+DEAF = 1.0
+#: How many parked timers are looked at in one sweep, at most one sweep a minute.
+PARKED = 500
+
+
+class Pace:
+    """Touches what is due, so that Redis expires it at that moment. What is still there a short grace later
+    goes to the dispatcher's backlog, by the index.
+
+    Arguments: see `Pacer`.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        lanes: Lanes,
+        hearing: Hearing,
+        *,
+        announced: str,
+        batch: int,
+        sweep: Callable[[Shard], None],
+    ) -> None:
+        self._shard = shard
+        self._number = shard.number
+        self._lanes = lanes
+        self._hearing = hearing
+        self._announced = announced
+        self._batch = batch
+        self._sweep = sweep
+        self._touched: dict[str, float] = {}
+        self._swept = -RECHECK_MS / 1000
+        self._clock_offset = 0.0  # Redis's clock less the monotonic one, s
+
+    def keep(self) -> float:
+        """Look once and act on it; returns when to look again, on the monotonic clock."""
+        sweep = time.monotonic() - self._swept >= RECHECK_MS / 1000
+        before = time.monotonic()
+        look = self._shard.look(self._announced, limit=self._batch, parked=PARKED if sweep else 0)
+        now = time.monotonic()
+        self._clock_offset = look.now / 1000 - (before + now) / 2
+        if sweep:
+            self._swept = now
+            self._sweep(self._shard)
+        if look.lease is not None and look.lease < look.now:
+            recovered = self._shard.recover(self._batch)
+            if recovered:
+                logger.warning("expiry: recovered %d timers from a worker that died or stalled", recovered)
+            return now
+        wake = min(self.local(look.wake), self._act(look, now))
+        self._shard.touch(look.parked)
+        # without the subscription nobody says that an earlier timer was scheduled
+        return wake if self._hearing.wakes(self._number) else min(wake, now + DEAF)
+
+    def _act(self, look: Look, now: float) -> float:
+        backlog = len(look.due) >= self._batch
+        grace = GRACE if self._hearing.events(self._number) else 0.0
+        touch: list[str] = []
+        late: list[str] = []
+        lost = 0
+        touched: dict[str, float] = {}
+        for member, due in look.due:
+            if self._lanes.knows(self._number, member):
+                continue
+            at = self._touched.get(member)
+            if at is not None and now - at < grace:
+                touched[member] = at
+            elif backlog or grace == 0 or at is not None or look.now - due > GRACE * 1000:
+                late.append(member)
+                lost += at is not None and grace > 0
+            else:
+                touch.append(member)
+                touched[member] = now
+        if lost and not backlog:
+            logger.debug("expiry pacer: %d expired events did not come within %s s", lost, GRACE)
+            self._hearing.doubt(self._number)
+        self._lanes.catch_up(self._number, late, [member for member, _ in look.newest])
+        for start in range(0, len(touch), 100):
+            self._shard.touch(touch[start : start + 100])
+        self._touched = touched
+        return min(touched.values(), default=float("inf")) + GRACE
+
+    def withdraw(self) -> None:
+        """Say that nobody wakes under this name any more."""
+        self._shard.withdraw(self._announced)
+
+    def local(self, redis_ms: float) -> float:
+        """A time on Redis's clock (ms), on the monotonic one (s)."""
+        return redis_ms / 1000 - self._clock_offset
