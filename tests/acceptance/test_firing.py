@@ -19,7 +19,8 @@ from celery_redis_expiry import (
     schedule_on_expiry,
 )
 from tests.servers.processes import free_port
-from tests.servers.redis import RedisServer, Sentinel
+from tests.servers.redis import RedisServer
+from tests.servers.sentinel import Sentinel
 from tests.site import Site, once_each
 from tests.waiting import eventually
 

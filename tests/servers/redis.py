@@ -48,30 +48,6 @@ def _version(binary: Path) -> str | None:
     return match.group(1) if match else None
 
 
-class Sentinel:
-    """One sentinel that watches a Redis as `main`: enough to be asked where that is."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="expiry-sentinel-"))
-        config = self.folder / "sentinel.conf"  # sentinels write to theirs
-        config.write_text(f"port {self.port}\nsentinel monitor main 127.0.0.1 {server.port} 1\n")
-        command = [str(server.binary), str(config), "--sentinel"]
-        self.process = Process(command, log=self.folder / "sentinel.log", cwd=self.folder)
-        eventually(self._knows, timeout=20, what=lambda: f"the sentinel knows main\n{self.process.tail()}")
-
-    def _knows(self) -> bool:
-        try:
-            with redis.Redis(port=self.port, socket_timeout=1, retry=NO_RETRY) as client:
-                return bool(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"))
-        except redis.RedisError:
-            return False
-
-    def remove(self) -> None:
-        self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 class RedisServer:
     """One redis-server on a free port. `options` are its own, as in `appendonly="yes"`."""
 
