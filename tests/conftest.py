@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.servers import rabbitmq, redis
+from tests.servers.cluster import RedisCluster
 from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import FETCH_HINT, RedisServer
 from tests.servers.workers import APPS
@@ -77,19 +78,24 @@ def show_log(request: pytest.FixtureRequest) -> Callable[[Callable[[], tuple[str
     return logs.append
 
 
+def redis_binary(version: str | None = None) -> tuple[Path, str]:
+    """The redis-server of a version, else of the default one: the PATH's."""
+    found = redis.binaries()
+    if not found:
+        missing(f"no redis-server found: {FETCH_HINT}")
+    version = version or next(iter(found))
+    if version not in found:
+        missing(f"no redis-server {version} found: {FETCH_HINT}")
+    return found[version], version
+
+
 @pytest.fixture(scope="session")
 def start_redis() -> Iterator[Callable[..., RedisServer]]:
     """Start a further Redis of a version, with options of its own; it ends with the session at the latest."""
     started: list[RedisServer] = []
 
     def start(version: str | None = None, **options: str) -> RedisServer:
-        found = redis.binaries()
-        if not found:
-            missing(f"no redis-server found: {FETCH_HINT}")
-        version = version or next(iter(found))  # the PATH's comes first
-        if version not in found:
-            missing(f"no redis-server {version} found: {FETCH_HINT}")
-        server = RedisServer(found[version], version, **options)
+        server = RedisServer(*redis_binary(version), **options)
         started.append(server)
         return server.start()
 
@@ -117,6 +123,33 @@ def redis_server(request: pytest.FixtureRequest, shared_redis: Callable[..., Red
     server = shared_redis(request.param, "by version")
     server.reset()
     return server
+
+
+@pytest.fixture(scope="session")
+def start_cluster() -> Iterator[Callable[..., RedisCluster]]:
+    """Start a Redis Cluster of a version, with options of its own; it ends with the session at the latest."""
+    started: list[RedisCluster] = []
+
+    def start(version: str | None = None, **options: str) -> RedisCluster:
+        started.append(RedisCluster(*redis_binary(version), **options))
+        return started[-1].start()
+
+    yield start
+    for cluster in started:
+        cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(start_cluster: Callable[..., RedisCluster]) -> RedisCluster:
+    """The Cluster of the session; who asks gets it as the last test left it."""
+    return start_cluster()
+
+
+@pytest.fixture
+def redis_cluster(shared_cluster: RedisCluster) -> RedisCluster:
+    """A whole Cluster with nothing in it, every slot where it began."""
+    shared_cluster.reset()
+    return shared_cluster
 
 
 @pytest.fixture(scope="session")

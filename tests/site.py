@@ -15,7 +15,9 @@ from celery import Celery, _state
 from celery.canvas import Signature
 
 from celery_redis_expiry import schedule_on_expiry
+from tests.servers.cluster import RedisCluster
 from tests.servers.redis import RedisServer
+from tests.servers.sentinel import SentinelGroup
 from tests.servers.workers import Worker, celery
 from tests.waiting import eventually
 
@@ -23,33 +25,43 @@ BACKEND_DB = 1
 LEDGER_DB = 15
 SENTINEL = "sentinel"
 Run = dict[str, Any]
+Timers = RedisServer | SentinelGroup | RedisCluster
 
 
 class Site:
-    """What a project is made of: the app, the Redis with its timers, the workers a test starts."""
+    """What a project is made of: the app, the Redis with its timers, the workers a test starts.
+
+    Arguments:
+        server: where the timers are; a group of servers, too (see tests/servers).
+        beside: where broker, results and ledger are, unless they are with the timers.
+    """
 
     def __init__(
         self,
-        server: RedisServer,
+        server: Timers,
         folder: Path,
         *,
         broker: str | None = None,
+        beside: RedisServer | None = None,
         show_log: Callable[[Callable[[], tuple[str, str]]], None] = lambda log: None,
         main: str = ledger_app.MAIN,
         **conf: Any,
     ) -> None:
         self.server = server
+        self.beside: Any = beside or server
         self.folder = folder
+        apart = broker or beside
         self.config: dict[str, Any] = {
             "main": main,
-            "broker": broker or server.url(),
-            "backend": server.url(BACKEND_DB),
-            "ledger": server.url(LEDGER_DB),
-            "conf": ({"expiry_redis_url": server.url()} if broker else {}) | conf,
+            "broker": broker or self.beside.url(),
+            "backend": self.beside.url(BACKEND_DB),
+            "ledger": self.beside.url(LEDGER_DB),
+            "conf": ({"expiry_redis_url": server.url()} if apart else {}) | conf,
         }
         self.app: Celery = ledger_app.build({**self.config, "current": False})
         self.redis: redis.Redis = server.client()
-        self._ledger = server.client(LEDGER_DB)
+        self.queues: redis.Redis = self.beside.client()
+        self._ledger = self.beside.client(LEDGER_DB)
         self._workers: list[Worker] = []
         self._show_log = show_log
 
@@ -175,7 +187,7 @@ class Site:
         """Until no message is queued or being worked on."""
         if self.config["broker"].startswith("redis"):
             eventually(
-                lambda: not self.redis.llen(queue) and not self.redis.hlen("unacked"), what="an empty broker"
+                lambda: not self.queues.llen(queue) and not self.queues.hlen("unacked"), what="empty broker"
             )
         else:
             with self.app.connection_for_read() as connection:
@@ -197,16 +209,16 @@ class Site:
         backend: Any = self.app.backend
         backend.remove_pending_result = lambda result: result
         self.app.close()
-        self.redis.close()
-        self._ledger.close()
+        for client in (self.redis, self.queues, self._ledger):
+            client.close()
 
     def reset(self) -> None:
         """Forget timers, messages, results and runs, but not the bindings that a running worker declared."""
-        config = {"notify-keyspace-events": "", "maxmemory": "0"}
-        for name, value in config.items():
-            self.redis.config_set(name, value)
+        if self.beside is not self.server:
+            self.server.reset()
+        self.beside.reset_configuration()
         for database in (0, BACKEND_DB, LEDGER_DB):
-            with self.server.client(database) as client:
+            with self.beside.client(database) as client:
                 for key in client.scan_iter(count=1000):
                     if not key.startswith("_kombu."):
                         client.delete(key)

@@ -112,6 +112,10 @@ class RedisServer:
         """Forget everything a test may have left: data, configuration, users."""
         with self.client() as client:
             client.flushall()
+        self.reset_configuration()
+
+    def reset_configuration(self) -> None:
+        with self.client() as client:
             client.config_set("notify-keyspace-events", "")
             client.config_set("maxmemory", "0")
             for user in client.acl_users():
