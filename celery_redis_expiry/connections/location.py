@@ -56,9 +56,9 @@ class Location:
     database: int = 0
     prefix: str = ""
     sentinels: tuple[tuple[str, int], ...] = ()
-    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     cluster: tuple[tuple[str, int], ...] = ()
-    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def locate(app: Any) -> Location:
