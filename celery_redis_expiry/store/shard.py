@@ -1,9 +1,10 @@
 """One shard, with all that users, workers and operators do to it."""
 
 from celery_redis_expiry.store.dead_letters import DeadLetters
+from celery_redis_expiry.store.moving import Moving
 from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.store.workers import Workers
 
 
-class Shard(Users, Workers, DeadLetters):
+class Shard(Users, Workers, DeadLetters, Moving):
     """The timers of one shard."""

@@ -64,21 +64,26 @@ class Store:
         Raises:
             NotConfigured: the namespace is cut into another number than `expiry_shards` says.
         """
-        if not self._shards:
+        shards = self._shards
+        if not shards:
             with self._agreeing:
-                if not self._shards:
-                    self._shards = self._cut(self._agreed())
-        return self._shards
+                shards = self._shards = self._shards or self.cut(self._agreed())
+        return shards
 
-    def _cut(self, number: int) -> list[Shard]:
+    def cut(self, number: int) -> list[Shard]:
+        """The shards that there would be, were there so many."""
         return [self._shard(each, number) for each in range(number)]
+
+    def recorded(self) -> str:
+        """The number of shards as recorded, or what is being done about it."""
+        return self._shard(0, 0).agree(self._default())
 
     def _shard(self, number: int, of: int) -> Shard:
         return Shard(self.link, Keys(self.namespace, self.location.prefix, number), self.owner, of)
 
     def _agreed(self) -> int:
         """The number of shards as recorded in the first; it is recorded if it isn't yet."""
-        default = CLUSTER_SHARDS if self.location.cluster else SHARDS
+        default = self._default()
         recorded = self._shard(0, 0).agree(self._wanted or default)
         if recorded.startswith(RESHARDING):
             raise StoreUnavailable(
@@ -92,6 +97,9 @@ class Store:
                 f"celery -A … expiry reshard {self._wanted or default}"
             )
         return int(recorded)
+
+    def _default(self) -> int:
+        return CLUSTER_SHARDS if self.location.cluster else SHARDS
 
     def home(self, label: str) -> Shard:
         """The shard of the timer with this label."""

@@ -136,7 +136,7 @@ def test_a_primary_dies_under_load(site: Site, redis_cluster: RedisCluster) -> N
 
 @pytest.mark.timeout(200)
 def test_slots_move_under_load(site: Site, redis_cluster: RedisCluster) -> None:
-    """Slots with timers go to another primary; one is held half way, and its timers fire when it has arrived."""
+    """Slots with timers go to another primary; one is held half way, and its timers fire once it is there."""
     site.expiry()
     schedule(site, 2.0, over=8.0)
     first, second, _ = redis_cluster.primaries()

@@ -99,9 +99,7 @@ def test_stopped_notifications_are_mended(site: Site) -> None:
 
 def test_the_subscription_is_cut_again_and_again(site: Site) -> None:
     """What expires while nobody listens has no event; the index has it."""
-    worker = site.expiry(
-        expiry_redis_url=site.server.url(), expiry_redis_options={"client_name": "expiry"}
-    )
+    worker = site.expiry(expiry_redis_url=site.server.url(), expiry_redis_options={"client_name": "expiry"})
     schedule(site, 0.5, count=200, over=2.0)
 
     def subscriptions() -> list[str]:

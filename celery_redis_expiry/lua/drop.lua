@@ -1,0 +1,15 @@
+-- drop: forget a timer or dead letter that was put into another shard.
+-- KEYS: due timers names ids parked claims dead reasons trigger
+-- ARGV: member label id
+-- RETURNS: 1 if it was here still, 0 if somebody cancelled it meanwhile
+local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local claims, dead, reasons, trigger = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local member, label, id = ARGV[1], ARGV[2], ARGV[3]
+local here = redis.call('ZREM', due_index, member) + redis.call('ZREM', parked, member) + redis.call('ZREM', dead, member)
+redis.call('DEL', trigger)
+redis.call('HDEL', timers, member)
+redis.call('HDEL', claims, member)
+redis.call('HDEL', reasons, member)
+if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
+if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
+return here

@@ -1,0 +1,20 @@
+-- put: put a timer or dead letter of another shard here, as it was there; repeating it does no harm.
+-- KEYS: due timers names ids parked claims dead reasons trigger
+-- ARGV: member label id home score expiry named known record claim reason
+--   home: due parked dead; expiry: of its trigger key, ms since the epoch, "-" for a key without TTL, "" for no key;
+--   named, known: "1" where the name, the task id, means this very member
+-- RETURNS: 1
+local homes = {due = KEYS[1], parked = KEYS[5], dead = KEYS[7]}
+local timers, names, ids, claims, reasons, trigger = KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[8], KEYS[9]
+local member, label, id, home, score, expiry = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local named, known, record, claim, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+-- the first write is one that a full Redis refuses, so that it refuses all of them
+redis.call('HSET', timers, member, record)
+redis.call('ZADD', homes[home], score, member)
+if named == '1' then redis.call('HSET', names, label, member) end
+if known == '1' then redis.call('HSET', ids, id, member) end
+if claim ~= '' then redis.call('HSET', claims, member, claim) end
+if reason ~= '' then redis.call('HSET', reasons, member, reason) end
+if expiry == '-' then redis.call('SET', trigger, '')
+elseif expiry ~= '' then redis.call('SET', trigger, '', 'PXAT', expiry) end
+return 1

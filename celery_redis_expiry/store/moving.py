@@ -1,0 +1,80 @@
+"""What resharding does to a shard: who works there, what lies there, out and in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery_redis_expiry.keys import label_of
+from celery_redis_expiry.store.base import ShardBase
+
+
+class Moving(ShardBase):
+    def mark(self, shards: str) -> None:
+        """Record the number of shards, or that timers are being moved."""
+        with self._translated():
+            self._client.hset(self.keys.namespace, "shards", shards)
+
+    def workers(self) -> set[str]:
+        """The expiry workers that have announced to wake in the future, and so are alive."""
+        with self._translated():
+            seconds, _ = self._now()
+            rows = self._client.zrangebyscore(self.keys.pacers, seconds * 1000, "+inf")
+        return {row.decode() for row in rows}
+
+    def claimed(self) -> int:
+        """How many timers are claimed."""
+        with self._translated():
+            return int(self._client.zcard(self.keys.claimed))
+
+    def page(self, home: str, offset: int, count: int) -> list[str]:
+        """Members of `due`, `parked` or `dead`, by their order there."""
+        with self._translated():
+            rows = self._client.zrange(getattr(self.keys, home), offset, offset + count - 1)
+        return [row.decode() for row in rows]
+
+    def put(self, source: Moving, member: str, id: str, home: str) -> None:
+        """Put a timer or dead letter of another shard here, as it lies there."""
+        k, label = source.keys, label_of(member)
+        with self._translated():
+            seconds, micros = source._now()
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zscore(getattr(k, home), member)
+            pipe.pttl(k.trigger(member))
+            pipe.hget(k.names, label)
+            pipe.hget(k.ids, id)
+            for field in (k.timers, k.claims, k.reasons):
+                pipe.hget(field, member)
+            score, pttl, named, known, record, claim, reason = pipe.execute()
+            if score is None:
+                return
+            expiry = {-2: "", -1: "-"}.get(pttl, seconds * 1000 + micros // 1000 + pttl)
+            this = member.encode()
+            self._scripts.put(
+                keys=self._all_keys(member),
+                args=[
+                    *(member, label, id, home, f"{score:.0f}", expiry),
+                    *(int(named == this), int(known == this)),
+                    *(record or b"", claim or b"", reason or b""),
+                ],
+            )
+
+    def drop(self, member: str, id: str) -> bool:
+        """Forget a timer or dead letter that was put into another shard; False if it was gone already."""
+        with self._translated():
+            return bool(self._scripts.drop(keys=self._all_keys(member), args=[member, label_of(member), id]))
+
+    def record(self, member: str) -> bytes:
+        """The stored record of a member."""
+        with self._translated():
+            return self._client.hget(self.keys.timers, member) or b""
+
+    def _all_keys(self, member: str) -> list[str]:
+        k = self.keys
+        return [k.due, k.timers, k.names, k.ids, k.parked, k.claims, k.dead, k.reasons, k.trigger(member)]
+
+    def _now(self) -> tuple[int, int]:
+        server: Any = self._client
+        if self.location.cluster:
+            server = server.get_redis_connection(server.get_node_from_key(self.keys.namespace))
+        seconds, micros = server.time()
+        return int(seconds), int(micros)

@@ -1,0 +1,152 @@
+"""Another number of shards: every timer arrives as it was, and who reckons with the old number is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from celery_redis_expiry import (
+    NotConfigured,
+    StoreUnavailable,
+    cancel,
+    get_timer,
+    reschedule,
+    schedule_many_on_expiry,
+    schedule_on_expiry,
+)
+from celery_redis_expiry.store import Store, Unready, reshard, store_of
+from celery_redis_expiry.store.moving import Moving
+from tests.servers.redis import RedisServer
+
+
+@pytest.fixture
+def make_app(redis_server: RedisServer) -> Any:
+    def make(**conf: Any) -> Celery:
+        app = Celery("cut", broker=redis_server.url(), set_as_current=False)
+        app.conf.update(conf)
+
+        @app.task(shared=False, name="cut.task")
+        def task(*args: Any) -> None: ...
+
+        return app
+
+    return make
+
+
+def fill(app: Celery) -> dict[str, Any]:
+    """Timers of every kind; what is known of each, by its label."""
+    task = app.tasks["cut.task"]
+    for number in range(40):
+        schedule_on_expiry(task.s(number), 600 + number, app=app, key=f"name:{number}")
+    ids = [schedule_on_expiry(task.s(number), 700 + number, app=app).id for number in range(40)]
+    store = store_of(app)
+    parked = get_timer("name:3", app=app)
+    assert parked is not None
+    store.link.client.persist(parked.trigger_key)
+    store.home("name:3").touch([str(store.home("name:3").find("name:3"))])
+    labels = [*(f"name:{number}" for number in range(40)), *ids]
+    return {label: told(app, label) for label in labels}
+
+
+def told(app: Celery, label: str) -> Any:
+    timer = get_timer(label, app=app)
+    assert timer is not None, label
+    due = timer.due.timestamp() if timer.due else None
+    return timer.id, timer.name, timer.task, timer.state, due
+
+
+def bury(store: Store, label: str) -> None:
+    shard = store.home(label)
+    member = shard.find(label)
+    shard.link.client.zadd(shard.keys.due, {member: 1})
+    shard.link.client.delete(shard.keys.trigger(member))
+    [claim] = shard.claim([(str(member), False)], token="t", lease=60)
+    claim.id = label
+    shard.bury(claim, "no reason", "me")
+
+
+@pytest.mark.parametrize("steps", [(8, 3, 1), (64,)])
+def test_every_timer_arrives(make_app: Any, steps: tuple[int, ...]) -> None:
+    app = make_app()
+    before = fill(app)
+    store = store_of(app)
+    dead = schedule_on_expiry(app.tasks["cut.task"].s(), 900, app=app).id
+    bury(store, dead)
+    counts = store.counts()
+    assert counts == {"waiting": 79, "parked": 1, "claimed": 0, "dead": 1}
+    for number in steps:
+        # some other process, so that this one still reckons with the number before
+        assert reshard(store_of(make_app()), number) > 0
+        after = {label: told(app, label) for label in before}
+        for label, (*what, due) in before.items():
+            *what_now, due_now = after[label]
+            assert what_now == what
+            assert due_now == pytest.approx(due, abs=0.01) if due else due_now is None
+        assert store.counts() == counts
+        assert len(store.shards) == number
+        [letter] = store.dead_letters()
+        assert (letter.label, letter.reason, letter.origin) == (dead, "no reason", "me")
+    assert store.retry(letter)
+    for label in before:
+        assert cancel(label, app=app)
+    assert cancel(dead, app=app)
+    for shard in store.cut(64):
+        left = {key: shard.link.client.exists(getattr(shard.keys, key)) for key in ("timers", "names", "ids")}
+        assert not any(left.values()), f"shard {shard.number} holds {left}"
+
+
+def test_who_reckons_with_the_old_number_learns_of_it(make_app: Any) -> None:
+    stale = make_app()
+    timer = schedule_on_expiry(stale.tasks["cut.task"].s(), 600, app=stale, key="mine")
+    assert len(store_of(stale).shards) == 1
+    assert reshard(store_of(make_app()), 16) in (0, 1)
+    assert reschedule("mine", 700, app=stale)
+    assert timer.id == get_timer("mine", app=stale).id  # type: ignore[union-attr]
+    items = [(stale.tasks["cut.task"].s(number), 600) for number in range(100)]
+    assert schedule_many_on_expiry(items, app=stale).scheduled == 100
+    fresh = store_of(make_app())
+    assert fresh.counts()["waiting"] == 101
+    assert sum(bool(shard.page("due", 0, 1)) for shard in fresh.shards) > 8
+    fixed = make_app(expiry_shards=4)
+    with pytest.raises(NotConfigured, match="celery -A … expiry reshard 4"):
+        schedule_on_expiry(fixed.tasks["cut.task"].s(), 600, app=fixed)
+
+
+def test_an_interrupted_one_is_finished_by_the_next(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    before = fill(app)
+    put, calls = Moving.put, 0
+
+    def failing(self: Moving, *args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        put(self, *args)
+        if calls == 30:
+            raise StoreUnavailable("gone, between the two steps")
+
+    monkeypatch.setattr(Moving, "put", failing)
+    with pytest.raises(StoreUnavailable, match="between"):
+        reshard(store_of(make_app()), 8)
+    monkeypatch.undo()
+    with pytest.raises(StoreUnavailable, match="run it again"):
+        schedule_on_expiry(app.tasks["cut.task"].s(), 600, app=app)
+    with pytest.raises(Unready, match="with 8"):
+        reshard(store_of(make_app()), 5)
+    reshard(store_of(make_app()), 8)
+    assert {label: told(app, label)[:4] for label in before} == {
+        label: told_[:4] for label, told_ in before.items()
+    }
+    assert store_of(app).counts()["waiting"] == 79
+
+
+def test_not_while_an_expiry_worker_runs(make_app: Any) -> None:
+    app = make_app()
+    store = store_of(app)
+    store.shards[0].look("busy@host:token", limit=10, parked=0)
+    with pytest.raises(Unready, match="busy@host"):
+        reshard(store, 8)
+    schedule_on_expiry(app.tasks["cut.task"].s(), 600, app=app)
+    store.shards[0].withdraw("busy@host:token")
+    reshard(store, 8)
