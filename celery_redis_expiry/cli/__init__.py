@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+from celery.bin.base import handle_preload_options
 
 from celery_redis_expiry.cli import dead, namespace, stats
 from celery_redis_expiry.cli.base import Group
@@ -12,7 +15,9 @@ install()
 
 
 @click.group(name="expiry", cls=Group)
-def expiry() -> None:
+@click.pass_context
+@handle_preload_options  # Celery gives an app's own options to this group, and not to the commands in it
+def expiry(ctx: click.Context, **_: Any) -> None:
     """Timers kept in Redis (celery-redis-expiry).
 
     Start the worker that fires them with: celery -A proj worker -P expiry -n expiry@%h

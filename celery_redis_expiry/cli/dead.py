@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import click
-from celery.bin.base import CeleryCommand, handle_preload_options
+from celery.bin.base import CeleryCommand
 
 from celery_redis_expiry.cli.base import Group, store
 from celery_redis_expiry.store import Store
@@ -23,7 +23,6 @@ def dead() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one dead letter a line.")
 @click.pass_context
-@handle_preload_options
 def list_(ctx: click.Context, limit: int, as_json: bool) -> None:
     """List dead letters, newest first."""
     letters = store(ctx).dead_letters(limit)
@@ -44,7 +43,6 @@ def list_(ctx: click.Context, limit: int, as_json: bool) -> None:
 @click.argument("timers", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @click.pass_context
-@handle_preload_options
 def retry(ctx: click.Context, timers: tuple[str, ...], every: bool) -> None:
     """Fire dead letters again, now. TIMERS are names or task ids."""
     held = store(ctx)
@@ -57,7 +55,6 @@ def retry(ctx: click.Context, timers: tuple[str, ...], every: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @click.confirmation_option(prompt="Discard for good?")
 @click.pass_context
-@handle_preload_options
 def discard(ctx: click.Context, timers: tuple[str, ...], every: bool) -> None:
     """Forget dead letters for good. TIMERS are names or task ids."""
     held = store(ctx)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import click
-from celery.bin.base import CeleryCommand, handle_preload_options
+from celery.bin.base import CeleryCommand
 
 from celery_redis_expiry.cli.base import store
 
@@ -13,7 +13,6 @@ from celery_redis_expiry.cli.base import store
 @click.command(cls=CeleryCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-@handle_preload_options
 def stats(ctx: click.Context, as_json: bool) -> None:
     """How many timers are waiting, parked, claimed and dead."""
     timers = store(ctx)
