@@ -1,0 +1,26 @@
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- ack: forget timers whose message the broker has.
+-- KEYS: timers names ids claimed claims
+-- ARGV: token, then per timer: member label id
+-- RETURNS: how many were acked; one that another worker has claimed meanwhile isn't
+local timers, names, ids, claimed, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, acked = ARGV[1], 0
+for a = 2, #ARGV, 3 do
+  local member, label, id = ARGV[a], ARGV[a + 1], ARGV[a + 2]
+  if string.match(redis.call('HGET', claims, member) or '', '^([^:]*):') == token then
+    redis.call('HDEL', timers, member)
+    redis.call('ZREM', claimed, member)
+    redis.call('HDEL', claims, member)
+    if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
+    if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
+    acked = acked + 1
+  end
+end
+return acked

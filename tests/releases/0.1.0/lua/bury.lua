@@ -1,0 +1,23 @@
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- bury: move a claimed timer that can't be published to the dead letters; its stored message stays.
+-- KEYS: names ids claimed claims dead reasons
+-- ARGV: token member label id reason
+-- RETURNS: 1 if it was buried, 0 if it isn't this claim's
+local names, ids, claimed, claims, dead, reasons = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local token, member, label, id, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if string.match(redis.call('HGET', claims, member) or '', '^([^:]*):') ~= token then return 0 end
+local t = redis.call('TIME')
+redis.call('ZREM', claimed, member)
+redis.call('HDEL', claims, member)
+if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
+if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
+redis.call('ZADD', dead, string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), member)
+redis.call('HSET', reasons, member, reason)
+return 1

@@ -1,0 +1,35 @@
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- cancel: forget a waiting timer; one that is claimed is beyond recall.
+-- KEYS: due timers names ids parked claimed claims answer trigger
+-- ARGV: remember_ms member label
+-- RETURNS: cancelled | claimed | gone
+local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local claimed, claims, answer, trigger = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local remember, member, label = ARGV[1], ARGV[2], ARGV[3]
+
+local answered = redis.call('GET', answer)
+if answered then return answered end
+if redis.call('ZSCORE', claimed, member) then return 'claimed' end
+if not redis.call('ZSCORE', due_index, member) and not redis.call('ZSCORE', parked, member) then return 'gone' end
+
+local record = redis.call('HGET', timers, member)
+redis.call('ZREM', due_index, member)
+redis.call('ZREM', parked, member)
+redis.call('DEL', trigger)
+redis.call('HDEL', timers, member)
+redis.call('HDEL', claims, member)
+if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
+local _, stop, length = string.find(record or '', '^%d+:(%d+):')
+if stop then
+  local id = string.sub(record, stop + 1, stop + length)
+  if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
+end
+redis.call('SET', answer, 'cancelled', 'PX', remember)
+return 'cancelled'

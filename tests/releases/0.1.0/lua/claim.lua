@@ -1,0 +1,58 @@
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- claim: take due timers for publishing, until the lease ends.
+-- KEYS: due timers parked claimed claims pacers, then the trigger keys
+-- ARGV: token lease_ms recheck_ms wake, then per timer: member expired
+--   expired: "1" where an event said that the trigger key has expired, "0" where only the index says so
+-- RETURNS: {now_ms, claims}: claims is a flat list of member due_ms attempts record ("" where it is missing)
+local due_index, timers, parked, claimed, claims, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local token, lease, recheck, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local lease_end = string.format('%.0f', now + lease)
+local taken, earliest = {}, nil
+
+local function give(member, due, attempts)
+  taken[#taken + 1] = member
+  taken[#taken + 1] = due
+  taken[#taken + 1] = attempts
+  taken[#taken + 1] = redis.call('HGET', timers, member) or ''
+end
+
+local k = 7
+for a = 5, #ARGV, 2 do
+  local member, expired = ARGV[a], ARGV[a + 1] == '1'
+  local holder, first_due, attempts = string.match(redis.call('HGET', claims, member) or '', '^([^:]*):(%d+):(%d+)$')
+  local score, home = redis.call('ZSCORE', due_index, member), due_index
+  if not score then score, home = redis.call('ZSCORE', parked, member), parked end
+  if holder == token then
+    give(member, first_due, attempts) -- the reply to this very call was lost
+  elseif score then
+    local ttl = redis.call('PTTL', KEYS[k])
+    -- each ZREM comes before its ZADD: it frees memory, after which a full Redis lets the script write
+    if ttl == -1 then
+      redis.call('ZREM', home, member)
+      redis.call('ZADD', parked, string.format('%.0f', now + recheck), member)
+    elseif ttl >= 0 then
+      redis.call('ZREM', home, member)
+      redis.call('ZADD', due_index, string.format('%.0f', now + ttl), member)
+      if not earliest or now + ttl < earliest then earliest = now + ttl end
+    elseif expired or (home == due_index and tonumber(score) <= now) then
+      local due = first_due or string.format('%.0f', math.min(tonumber(score), now))
+      attempts = attempts or '0'
+      redis.call('ZREM', home, member)
+      redis.call('ZADD', claimed, lease_end, member)
+      redis.call('HSET', claims, member, token .. ':' .. due .. ':' .. attempts)
+      give(member, due, attempts)
+    end
+  end
+  k = k + 1
+end
+wake_pacers(pacers, wake, earliest)
+return {string.format('%.0f', now), taken}

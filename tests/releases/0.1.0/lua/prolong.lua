@@ -1,0 +1,27 @@
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- prolong: hold claimed timers for longer; a worker does so while its broker takes its time.
+-- KEYS: claimed claims
+-- ARGV: token lease_ms, then the members
+-- RETURNS: the members that are no longer this claim's
+local claimed, claims = KEYS[1], KEYS[2]
+local token, lease = ARGV[1], tonumber(ARGV[2])
+local t = redis.call('TIME')
+local lease_end = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + lease)
+local lost = {}
+for a = 3, #ARGV do
+  if string.match(redis.call('HGET', claims, ARGV[a]) or '', '^([^:]*):') == token then
+    -- ZREM frees memory, after which a full Redis lets the script write
+    redis.call('ZREM', claimed, ARGV[a])
+    redis.call('ZADD', claimed, lease_end, ARGV[a])
+  else
+    lost[#lost + 1] = ARGV[a]
+  end
+end
+return lost

@@ -1,0 +1,32 @@
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- release: give claimed timers back, to be claimed again after a delay.
+-- KEYS: due claimed claims pacers
+-- ARGV: token delay_ms tried wake, then the members
+--   tried: "1" where the message itself was not taken, "0" where it never got that far
+-- RETURNS: how many were released
+local due_index, claimed, claims, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, delay, tried, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local released, earliest = 0, nil
+for a = 5, #ARGV do
+  local member = ARGV[a]
+  local holder, due, attempts = string.match(redis.call('HGET', claims, member) or '', '^([^:]*):(%d+):(%d+)$')
+  if holder == token then
+    local again = delay > 0 and now + delay or tonumber(due)
+    redis.call('ZREM', claimed, member)
+    redis.call('HSET', claims, member, '-:' .. due .. ':' .. string.format('%.0f', attempts + tried))
+    redis.call('ZADD', due_index, string.format('%.0f', again), member)
+    released = released + 1
+    if not earliest or again < earliest then earliest = again end
+  end
+end
+wake_pacers(pacers, wake, earliest)
+return released

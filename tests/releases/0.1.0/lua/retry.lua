@@ -1,0 +1,24 @@
+-- the pacers that announced to wake later hear of it; without the right to publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- retry: make a dead letter a timer again, due at once.
+-- KEYS: due names ids dead reasons answer
+-- ARGV: wake remember_ms member name id
+-- RETURNS: 1 if it waits again, 0 if there is no such dead letter
+local due_index, names, ids, dead, reasons, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local wake, remember, member, name, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if redis.call('EXISTS', answer) == 1 then return 1 end
+if redis.call('ZREM', dead, member) == 0 then return 0 end
+local t = redis.call('TIME')
+redis.call('HDEL', reasons, member)
+redis.call('ZADD', due_index, string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), member)
+if name ~= '' then redis.call('HSETNX', names, name, member) end
+redis.call('HSETNX', ids, id, member)
+redis.call('SET', answer, '', 'PX', remember)
+redis.pcall('PUBLISH', wake, '!' .. member)
+return 1
