@@ -43,6 +43,16 @@ class Parcel:
         self.outcome, self.reason = outcome, str(reason) or repr(reason)
 
 
+def losses(connection: Any) -> tuple[type[BaseException], ...]:
+    """The errors that say that the connection is lost.
+
+    kombu 5.7 counts KeyError among those of Redis, for the sake of its consumers. Here it says that a message
+    names what does not exist, and no other message may wait for it.
+    """
+    errors = (OSError, OperationalError, *connection.connection_errors)
+    return tuple(error for error in errors if error is not KeyError)
+
+
 def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
     """What an error of kombu or its transport says: `lost`, `full`, `failed` or `refused`, and why.
 
@@ -52,7 +62,7 @@ def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
         connection: the kombu connection; it knows the errors of its transport.
     """
     cause = exc.__cause__ or exc  # kombu wraps what it ran into
-    lost = (OSError, OperationalError, *connection.connection_errors)
+    lost = losses(connection)
     if getattr(cause, "reply_code", None) in FOR_GOOD:
         verdict = "refused"
     elif isinstance(exc, lost) or isinstance(cause, lost):

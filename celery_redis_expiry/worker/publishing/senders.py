@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kombu.exceptions import OperationalError
-
 from celery_redis_expiry.worker.publishing.lease import Lease
-from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
+from celery_redis_expiry.worker.publishing.parcel import Parcel, judge, losses
 
 #: The outcome of what was being sent when the broker gave a verdict; other verdicts are outcomes themselves.
 OUTCOMES = {"lost": "unknown", "full": "unsent"}
@@ -68,12 +66,7 @@ class OneByOne:
         """Hand one message to kombu. What is wrong with it alone settles it, and concerns no other."""
         try:
             self.producer.publish(parcel.body, **{**parcel.arguments, **arguments})
-        except (
-            OSError,
-            OperationalError,
-            *self.connection.connection_errors,
-            *self.connection.channel_errors,
-        ):
+        except (*losses(self.connection), *self.connection.channel_errors):
             raise
         except Exception as exc:
             parcel.settle("refused", f"it can't be sent: {exc!r}")
