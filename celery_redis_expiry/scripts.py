@@ -33,9 +33,16 @@ NAMES = (
 #: Seconds between two attempts at a slot that a Cluster is migrating.
 MIGRATING = 0.05
 
-#: Stands before every script: who puts a timer into the due index tells those who would sleep past it.
+#: Stands before every script.
 PRELUDE = """\
--- the pacers that announced to wake later hear of it; without the right to publish they find it later
+-- holder, due and attempts of a claim, nil where it can't be read; no damage to it puts the timer off
+local function read_claim(claim, now)
+  local holder, due, attempts = string.match(claim or '', '^([^:]*):(%d+):(%d+)$')
+  if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6) end
+end
+
+-- who puts a timer into the due index tells the pacers that announced to wake later; without the right to
+-- publish they find it later
 local function wake_pacers(pacers, channel, earliest)
   if not earliest then return end
   local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]

@@ -12,15 +12,15 @@ local taken, earliest = {}, nil
 
 local function give(member, due, attempts)
   taken[#taken + 1] = member
-  taken[#taken + 1] = due
-  taken[#taken + 1] = attempts
+  taken[#taken + 1] = string.format('%.0f', due)
+  taken[#taken + 1] = string.format('%.0f', attempts)
   taken[#taken + 1] = redis.call('HGET', timers, member) or ''
 end
 
 local k = 7
 for a = 5, #ARGV, 2 do
   local member, expired = ARGV[a], ARGV[a + 1] == '1'
-  local holder, first_due, attempts = string.match(redis.call('HGET', claims, member) or '', '^([^:]*):(%d+):(%d+)$')
+  local holder, first_due, attempts = read_claim(redis.call('HGET', claims, member), now)
   local score, home = redis.call('ZSCORE', due_index, member), due_index
   if not score then score, home = redis.call('ZSCORE', parked, member), parked end
   if holder == token then
@@ -36,11 +36,11 @@ for a = 5, #ARGV, 2 do
       redis.call('ZADD', due_index, string.format('%.0f', now + ttl), member)
       if not earliest or now + ttl < earliest then earliest = now + ttl end
     elseif expired or (home == due_index and tonumber(score) <= now) then
-      local due = first_due or string.format('%.0f', math.min(tonumber(score), now))
-      attempts = attempts or '0'
+      local due = first_due or math.max(0, math.min(tonumber(score), now))
+      attempts = attempts or 0
       redis.call('ZREM', home, member)
       redis.call('ZADD', claimed, lease_end, member)
-      redis.call('HSET', claims, member, token .. ':' .. due .. ':' .. attempts)
+      redis.call('HSET', claims, member, string.format('%s:%.0f:%.0f', token, due, attempts))
       give(member, due, attempts)
     end
   end

@@ -9,10 +9,10 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local members = redis.call('ZRANGEBYSCORE', claimed, '-inf', string.format('%.0f', now), 'LIMIT', 0, limit)
 local earliest = members[1] and now
 for _, member in ipairs(members) do
-  local due, attempts = string.match(redis.call('HGET', claims, member) or '', '^[^:]*:(%d+):(%d+)$')
-  due = due or string.format('%.0f', now)
+  local _, due, attempts = read_claim(redis.call('HGET', claims, member), now)
+  due = string.format('%.0f', due or now)
   redis.call('ZREM', claimed, member)
-  redis.call('HSET', claims, member, '-:' .. due .. ':' .. (attempts or '0'))
+  redis.call('HSET', claims, member, string.format('-:%s:%.0f', due, attempts or 0))
   redis.call('ZADD', due_index, due, member)
 end
 wake_pacers(pacers, wake, earliest)

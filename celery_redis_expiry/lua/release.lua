@@ -10,11 +10,11 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local released, earliest = 0, nil
 for a = 5, #ARGV do
   local member = ARGV[a]
-  local holder, due, attempts = string.match(redis.call('HGET', claims, member) or '', '^([^:]*):(%d+):(%d+)$')
+  local holder, due, attempts = read_claim(redis.call('HGET', claims, member), now)
   if holder == token then
-    local again = delay > 0 and now + delay or tonumber(due)
+    local again = delay > 0 and now + delay or due
     redis.call('ZREM', claimed, member)
-    redis.call('HSET', claims, member, '-:' .. due .. ':' .. string.format('%.0f', attempts + tried))
+    redis.call('HSET', claims, member, string.format('-:%.0f:%.0f', due, attempts + tried))
     redis.call('ZADD', due_index, string.format('%.0f', again), member)
     released = released + 1
     if not earliest or again < earliest then earliest = again end

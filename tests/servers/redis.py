@@ -67,6 +67,10 @@ class RedisServer:
     def client(self, database: int = 0) -> redis.Redis:
         return redis.Redis(port=self.port, db=database, decode_responses=True, socket_timeout=10)
 
+    def raw_client(self, database: int = 0) -> redis.Redis:
+        """One that answers bytes."""
+        return redis.Redis(port=self.port, db=database, socket_timeout=10)
+
     def start(self) -> RedisServer:
         command = [
             str(self.binary),
