@@ -45,7 +45,7 @@ local function schedule(k, a)
 
   if current == member then return {'scheduled', old_due or due_text, member, id} end
 
-  local status, old_record = 'scheduled', current and redis.call('HGET', timers, current)
+  local status, old_record = 'scheduled', current and (redis.call('HGET', timers, current) or '')
   if old_due then
     if mode == 'keep' then return {'kept', old_due, current, id_of(old_record)} end
     if mode == 'raise' or (name == '' and mode ~= 'move') then return {'exists', old_due, current, id_of(old_record)} end
@@ -57,9 +57,10 @@ local function schedule(k, a)
       and (redis.call('ZSCORE', due_index, namesake) or redis.call('ZSCORE', parked, namesake))
     if namesake_due then return {'exists', namesake_due, namesake, id} end
   end
-  if current and (mode == 'extend' or mode == 'move') then
+  if current and (mode == 'move' or mode == 'extend' and old_record ~= '') then
     if current ~= expected then return {'again', '0', current, ''} end
-    record, id, status = old_record, id_of(old_record), 'extended'
+    record, status = old_record, 'extended'
+    if id_of(old_record) ~= '' then id = id_of(old_record) end
   elseif old_due and current ~= expected then
     return {'again', '0', current, ''}
   end

@@ -10,6 +10,10 @@ import redis
 from celery import Celery
 
 from celery_redis_expiry import (
+    ExpiryError,
+    cancel,
+    get_timer,
+    reschedule,
     schedule_on_expiry,
 )
 from celery_redis_expiry.keys import new_token
@@ -62,3 +66,37 @@ def test_a_damaged_claim_puts_nothing_off(app: Celery, store: Store, raw: redis.
     assert claimed.due <= store.look("test", limit=1, parked=0).now
     assert store.release(claimed.token, [claimed]) == 1
     assert len(claim(store)) == 1
+
+
+@pytest.mark.parametrize("record", [None, b"", b"x", b"1:" + b"9" * 30 + b":x", b"1:0:{}"])
+@pytest.mark.parametrize("how", ["replace", "keep", "extend", "raise", "move", "cancel"])
+def test_another_call_for_a_timer_whose_message_is_damaged(
+    app: Celery, store: Store, raw: redis.Redis, record: bytes | None, how: str
+) -> None:
+    """Each does its work, whole: one timer or none is there in the end."""
+    schedule(app, "odd")
+    member = raw.hget(store.keys.names, "odd")
+    assert member
+    if record is None:
+        raw.hdel(store.keys.timers, member)
+    else:
+        raw.hset(store.keys.timers, member, record)
+    if how == "raise":
+        with pytest.raises(ExpiryError):
+            schedule(app, "odd", if_exists=how)
+    elif how == "move":
+        assert reschedule("odd", 600, app=app) is False, "there is nothing to fire later"
+    elif how == "cancel":
+        assert cancel("odd", app=app) is True
+    else:
+        assert schedule(app, "odd", if_exists=how)
+    there = 0 if how == "cancel" else 1
+    assert raw.zcard(store.keys.due) == raw.hlen(store.keys.names) == there
+    assert raw.hlen(store.keys.timers) == (
+        0 if record is None and how in ("keep", "raise", "move") else there
+    )
+    assert len(raw.keys("*trigger:*")) == there
+    if how == "replace":
+        timer = get_timer("odd", app=app)
+        assert timer is not None
+        assert timer.task == "store.task"
