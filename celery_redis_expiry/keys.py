@@ -119,6 +119,11 @@ def member(generation: str, label: str) -> str:
     return f"{generation}:{label}"
 
 
+def text(raw: bytes) -> str:
+    """A member or the like as Redis has it. What is no UTF-8 goes back to Redis as the same bytes."""
+    return raw.decode(errors="surrogateescape")
+
+
 def label_of(member: str) -> str:
     """The user's name for the timer, else its task id."""
     return member.partition(":")[2]

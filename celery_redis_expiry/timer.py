@@ -180,3 +180,13 @@ class DeadLetter:
 def as_datetime(ms: int) -> datetime:
     """An aware datetime in UTC for ms since the epoch."""
     return datetime.fromtimestamp(ms / 1000, timezone.utc)
+
+
+def as_ms(score: str | bytes | float) -> int:
+    """A score of a sorted set as ms since the epoch; other clients may have set any, infinite ones too."""
+    return int(max(0.0, min(float(score), LATEST)))
+
+
+def shown(text: str) -> str:
+    """Text of any origin, fit for a log or a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

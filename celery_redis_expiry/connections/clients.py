@@ -106,5 +106,7 @@ def _options(location: Location, timeout: float, retries: int) -> dict[str, Any]
         "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05) if retries else NoBackoff(), retries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError] if retries else [],
         "protocol": 2,
+        # members that are no UTF-8 must go back as they came: see `keys.text`
+        "encoding_errors": "surrogateescape",
         **location.options,
     }

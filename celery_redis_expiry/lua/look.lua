@@ -21,7 +21,7 @@ local wake = now + cap
 local head = redis.call('ZRANGEBYSCORE', due_index, '(' .. before, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
 if head then wake = math.min(wake, tonumber(head) + 1) end
 local lease = redis.call('ZRANGE', claimed, 0, 0, 'WITHSCORES')[2]
-if lease then wake = math.min(wake, tonumber(lease) + 1) end
+if lease then wake = math.max(now, math.min(wake, tonumber(lease) + 1)) end
 
 local look = redis.call('ZRANGEBYSCORE', parked, '-inf', before, 'LIMIT', 0, parked_limit)
 local wake_text = string.format('%.0f', wake)

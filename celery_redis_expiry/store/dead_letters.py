@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kombu.utils.json import loads
 
-from celery_redis_expiry.keys import label_of, new_token
+from celery_redis_expiry.keys import label_of, new_token, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
-from celery_redis_expiry.timer import DeadLetter, Stored, Undecodable, as_datetime
+from celery_redis_expiry.timer import DeadLetter, Stored, Undecodable, as_datetime, as_ms, shown
 
 
 class DeadLetters(ShardBase):
@@ -20,11 +20,10 @@ class DeadLetters(ShardBase):
         ]
 
     def _letter(self, name: bytes, buried: float, reason: bytes | None) -> DeadLetter:
-        told = loads(reason.decode()) if reason else {"reason": "?", "origin": ""}
-        member = name.decode()
-        return DeadLetter(
-            member, label_of(member), as_datetime(int(buried)), told["reason"], told["origin"], self.number
-        )
+        member = text(name)
+        label = shown(label_of(member) or member)
+        why, origin = _told(reason)
+        return DeadLetter(member, label, as_datetime(as_ms(buried)), why, origin, self.number)
 
     def trim(self, most: int, age: float, limit: int = 100) -> list[DeadLetter]:
         """Forget the oldest dead letters where there are too many, or they are too old.
@@ -45,13 +44,14 @@ class DeadLetters(ShardBase):
     def retry(self, letter: DeadLetter) -> bool:
         """Make a dead letter a timer again, due at once; False if there is none."""
         k = self.keys
+        label = label_of(letter.member)
         with self._translated():
             record = self._client.hget(k.timers, letter.member) or b""
             try:
                 id = Stored.decode(record).id
             except Undecodable:
-                id = letter.label
-            name = letter.label if letter.label != id else ""
+                id = label
+            name = label if label != id else ""
             return bool(
                 self._scripts.retry(
                     keys=[k.due, k.names, k.ids, k.dead, k.reasons, k.answer(new_token())],
@@ -69,3 +69,14 @@ class DeadLetters(ShardBase):
                     args=[REMEMBER_MS, letter.member],
                 )
             )
+
+
+def _told(reason: bytes | None) -> tuple[str, str]:
+    """Why a dead letter was buried, and by which worker, as far as that can be read."""
+    if reason is None:
+        return "?", ""
+    try:
+        told = loads(reason.decode())
+        return shown(str(told["reason"])), shown(str(told.get("origin", "")))
+    except Exception:
+        return shown(text(reason)), ""

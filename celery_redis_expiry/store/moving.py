@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery_redis_expiry.keys import label_of
+from celery_redis_expiry.keys import label_of, text
 from celery_redis_expiry.store.base import ShardBase
 
 
@@ -19,7 +19,7 @@ class Moving(ShardBase):
         with self._translated():
             seconds, _ = self._now()
             rows = self._client.zrangebyscore(self.keys.pacers, seconds * 1000, "+inf")
-        return {row.decode() for row in rows}
+        return {text(row) for row in rows}
 
     def claimed(self) -> int:
         """How many timers are claimed."""
@@ -30,7 +30,7 @@ class Moving(ShardBase):
         """Members of `due`, `parked` or `dead`, by their order there."""
         with self._translated():
             rows = self._client.zrange(getattr(self.keys, home), offset, offset + count - 1)
-        return [row.decode() for row in rows]
+        return [text(row) for row in rows]
 
     def put(self, source: Moving, member: str, id: str, home: str) -> None:
         """Put a timer or dead letter of another shard here, as it lies there."""

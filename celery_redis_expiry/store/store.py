@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from celery_redis_expiry.connections import Primary, primaries
 from celery_redis_expiry.errors import NotConfigured, NotReplicated, StoreUnavailable
-from celery_redis_expiry.keys import Channels, Keys, new_token, shard_of
+from celery_redis_expiry.keys import Channels, Keys, new_token, shard_of, text
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.users import CONTENTION, Recut
@@ -223,7 +223,7 @@ class Store:
             pipe = self.link.client.pipeline(transaction=False)
             for shard in self.shards:
                 pipe.hget(shard.keys.ids, id)
-            return [found.decode() if found else None for found in pipe.execute()]
+            return [text(found) if found else None for found in pipe.execute()]
 
     @contextmanager
     def _recut(self) -> Iterator[Callable[[], bool]]:

@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery_redis_expiry.errors import NamespaceTaken, StoreUnavailable
-from celery_redis_expiry.keys import label_of, member, new_token
+from celery_redis_expiry.keys import label_of, member, new_token, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
-from celery_redis_expiry.timer import LATEST, Outcome, Request, Stored, Timer, Undecodable, as_datetime
+from celery_redis_expiry.timer import (
+    LATEST,
+    Outcome,
+    Request,
+    Stored,
+    Timer,
+    Undecodable,
+    as_datetime,
+    as_ms,
+)
 
 
 class Recut(StoreUnavailable):
@@ -24,7 +33,7 @@ class Users(ShardBase):
         """Record how many shards there are, unless that is recorded already; returns what is."""
         with self._translated():
             [recorded] = self._scripts.enter(keys=[self.keys.namespace], args=[0, "shards", number])
-        return str(recorded.decode())
+        return text(recorded)
 
     def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store timers, each according to its mode; the labels in one call must differ.
@@ -48,7 +57,7 @@ class Users(ShardBase):
                     expected[i] = now_current
                     again.append(i)
                 else:
-                    outcomes[i] = Outcome(status, int(float(due)), now_current, id)
+                    outcomes[i] = Outcome(status, as_ms(due), now_current, id)
             if not again:
                 return [outcome for outcome in outcomes if outcome is not None]
             todo = again
@@ -69,29 +78,29 @@ class Users(ShardBase):
             record = request.stored.encode() if request.stored else b""
             args += [request.mode, request.when, new, request.name or "", request.id, expected, record]
         with self._translated():
-            answers = self._scripts.schedule(keys=keys, args=args)
+            answers: list[list[bytes]] = self._scripts.schedule(keys=keys, args=args)
         if answers[0][0] == b"foreign":
             raise NamespaceTaken(
                 f"the namespace {k.namespace_name!r} in {self.location.url} belongs to the app "
-                f"{answers[0][2].decode()!r}, this is {self.owner!r}: set another expiry_namespace"
+                f"{text(answers[0][2])!r}, this is {self.owner!r}: set another expiry_namespace"
             )
         if answers[0][0] == b"shards":
-            raise self._recut(answers[0][2].decode())
-        return [tuple(value.decode() for value in answer) for answer in answers]
+            raise self._recut(text(answers[0][2]))
+        return [(text(status), text(due), text(now), text(id)) for status, due, now, id in answers]
 
     def find(self, target: str, *, by_name: bool = True) -> str | None:
         """The member for a name (unless `by_name` is False), else for a task id, or None."""
         with self._translated():
             found = self._client.hget(self.keys.names, target) if by_name else None
             found = found or self._client.hget(self.keys.ids, target)
-        return found.decode() if found else None
+        return text(found) if found else None
 
     def check_cut(self) -> None:
         """What was not found here may have been moved: raises Recut where the number of shards is another."""
         with self._translated():
             recorded = self._client.hget(self.keys.namespace, "shards")
-        if recorded is not None and recorded.decode() != str(self.shards):
-            raise self._recut(recorded.decode())
+        if recorded is not None and text(recorded) != str(self.shards):
+            raise self._recut(text(recorded))
 
     def _recut(self, recorded: str) -> Recut:
         return Recut(
@@ -128,8 +137,8 @@ class Users(ShardBase):
         if state == b"gone":
             return None
         # the TTL rules over the index: some client may have moved it
-        at = int(float(due))
-        moved = int(now) + int(ttl)
+        at = as_ms(due)
+        moved = as_ms(int(now) + int(ttl))
         # before Redis 7 a script's TIME and PTTL are a millisecond apart now and then
         if int(ttl) >= 0 and abs(moved - at) > 2:
             at = moved
@@ -161,4 +170,4 @@ class Users(ShardBase):
                 ],
                 args=[REMEMBER_MS, found, label_of(found)],
             )  # fmt: skip
-        return str(answer.decode())
+        return text(answer)

@@ -9,9 +9,9 @@ from typing import Any
 from kombu.utils.json import dumps
 
 from celery_redis_expiry.errors import NamespaceTaken
-from celery_redis_expiry.keys import label_of
+from celery_redis_expiry.keys import label_of, text
 from celery_redis_expiry.store.base import ShardBase
-from celery_redis_expiry.timer import FORMAT, Claimed
+from celery_redis_expiry.timer import FORMAT, Claimed, as_ms
 
 #: The longest sleep of a pacer: it covers lost wake-ups, half-open sockets and clock steps.
 CAP_MS = 60_000
@@ -57,13 +57,18 @@ class Workers(ShardBase):
                 keys=[self.keys.namespace],
                 args=[int(adopt), "format", FORMAT, "app", self.owner, "broker", broker],
             )
-        version, app, recorded = (value.decode() for value in answer)
+        version, app, recorded = (text(value) for value in answer)
         if (app, recorded) != (self.owner, broker):
             raise NamespaceTaken(
                 f"the namespace {self.keys.namespace_name!r} in {self.location.url} belongs to the app "
                 f"{app!r} with the broker {recorded}; this is {self.owner!r} with {broker}. Give this app an "
                 "expiry_namespace of its own; or, if the app or its broker was moved or renamed on purpose: "
                 "celery -A … expiry adopt"
+            )
+        if not (version.isascii() and version.isdigit()):
+            raise NamespaceTaken(
+                f"the namespace {self.keys.namespace_name!r} in {self.location.url} has the format "
+                f"{version!r}, which no release has written: celery -A … expiry adopt records it anew"
             )
         if int(version) > FORMAT:
             raise NamespaceTaken(
@@ -88,10 +93,10 @@ class Workers(ShardBase):
         return Look(
             now=int(now) / 1000,
             wake=int(wake),
-            lease=int(float(lease)) if lease else None,
+            lease=as_ms(lease) if lease else None,
             due=_pairs(due),
             newest=_pairs(newest),
-            parked=[value.decode() for value in parked_members],
+            parked=[text(value) for value in parked_members],
         )
 
     def touch(self, members: Sequence[str]) -> None:
@@ -127,7 +132,7 @@ class Workers(ShardBase):
             )
         claims = []
         for i in range(0, len(flat), 4):
-            name = flat[i].decode()
+            name = text(flat[i])
             claims.append(
                 Claimed(
                     name, label_of(name), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3], token, self.number
@@ -172,7 +177,7 @@ class Workers(ShardBase):
                 keys=[k.claimed, k.claims],
                 args=[token, int(lease * 1000), *(claim.member for claim in claims)],
             )
-        return {member.decode() for member in lost}
+        return {text(member) for member in lost}
 
     def recover(self, limit: int) -> int:
         """Release what dead workers had claimed; returns how many."""
@@ -203,4 +208,4 @@ class Workers(ShardBase):
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[str, int]]:
-    return [(flat[i].decode(), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
+    return [(text(flat[i]), as_ms(flat[i + 1])) for i in range(0, len(flat), 2)]

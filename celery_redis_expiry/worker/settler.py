@@ -7,7 +7,7 @@ import time
 
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.store import Store
-from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.timer import Claimed, shown
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Parcel
@@ -52,8 +52,8 @@ class Settler:
                 "expiry: the broker's answer to %d messages was lost (timer %s: %s): "
                 "they are published again under their task ids",
                 len(unknown),
-                unknown[0].claim.label,
-                unknown[0].reason,
+                shown(unknown[0].claim.label),
+                shown(unknown[0].reason),
             )
         self._store.release(token, [parcel.claim for parcel in by_outcome.get("unsent", []) + unknown])
         self.postpone(token, by_outcome.get("failed", []))
@@ -75,8 +75,8 @@ class Settler:
             logger.warning(
                 "expiry: %d timers could not be published (%s: %s); next attempt in %.0f s",
                 len(parcels),
-                parcels[0].claim.label,
-                parcels[0].reason,
+                shown(parcels[0].claim.label),
+                shown(parcels[0].reason),
                 delay,
             )
             self._store.release(token, [parcel.claim for parcel in parcels], delay=delay, tried=True)
@@ -104,8 +104,8 @@ class Settler:
         logger.error(
             "expiry: timer %s can't be published and was moved to the dead letters: %s "
             "(see: celery -A … expiry dead list)",
-            claim.label,
-            reason,
+            shown(claim.label or claim.member),
+            shown(reason),
         )
         self._store.bury(claim, reason, self._worker)
         self._bounds.enforce(self._store.shards[claim.shard])

@@ -16,7 +16,7 @@ from redis import exceptions as redis_errors
 
 from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.keys import Channels
+from celery_redis_expiry.keys import Channels, text
 
 #: Seconds of silence after which the connection is asked for a sign of life, and how long it has for it.
 #: A half-open connection is silent for ever.
@@ -100,17 +100,14 @@ class Subscription:
 
     def _read(self, raw: dict[str, Any]) -> Message | None:
         kind = raw["type"]
-        try:
-            if kind == "psubscribe":
-                self._confirmed.add(raw["channel"].decode())
-                return Message("subscribed") if self._confirmed == self._patterns else None
-            if kind != "pmessage":
-                return None
-            channel, data = raw["channel"].decode(), raw["data"].decode()
-        except UnicodeDecodeError:
+        if kind == "psubscribe":
+            self._confirmed.add(text(raw["channel"]))
+            return Message("subscribed") if self._confirmed == self._patterns else None
+        if kind != "pmessage":
             return None
-        place = self._channels.read(channel)
+        place = self._channels.read(text(raw["channel"]))
         if place is None:
             return None
         shard, member = place
+        data = text(raw["data"])
         return Message("wake", data, shard) if member is None else Message(data, member, shard)

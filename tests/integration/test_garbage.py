@@ -11,6 +11,7 @@ from celery import Celery
 
 from celery_redis_expiry import (
     ExpiryError,
+    NamespaceTaken,
     cancel,
     get_timer,
     reschedule,
@@ -18,7 +19,7 @@ from celery_redis_expiry import (
 )
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Store, store_of
-from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.timer import LATEST, Claimed, as_datetime
 from tests.servers.redis import RedisServer
 
 
@@ -48,6 +49,69 @@ def claim(store: Store) -> list[Claimed]:
     return store.claim(due, token=new_token(), lease=60)
 
 
+@pytest.mark.parametrize("member", [b"", b"no colon", b":", b"\xff\xfe", b"a:\xff", b"a:\x1b[2J"])
+def test_a_member_that_no_scheduling_made(store: Store, raw: redis.Redis, member: bytes) -> None:
+    """It goes to the dead letters, and can be listed, retried and discarded."""
+    raw.zadd(store.keys.due, {member: 1})
+    for _ in range(2):
+        [claimed] = claim(store)
+        claimed.id = claimed.label
+        assert store.bury(claimed, "why", "test")
+        assert raw.zrange(store.keys.dead, 0, -1) == [member]
+        [letter] = store.dead_letters()
+        assert letter.label.isprintable()
+        assert store.retry(letter)
+    [claimed] = claim(store)
+    assert store.bury(claimed, "why", "test")
+    [letter] = store.dead_letters()
+    assert store.discard(letter)
+    assert raw.zcard(store.keys.dead) == 0
+
+
+@pytest.mark.parametrize("score", ["-inf", "-1e300", "-1", "0.5"])
+def test_a_due_time_that_is_none(app: Celery, store: Store, raw: redis.Redis, score: str) -> None:
+    schedule(app, "odd")
+    member = raw.hget(store.keys.names, "odd")
+    assert member
+    raw.zadd(store.keys.due, {member: score})
+    raw.delete(store.keys.trigger(member.decode()))
+    timer = get_timer("odd", app=app)
+    assert timer is not None
+    assert timer.due == as_datetime(0)
+    [claimed] = claim(store)
+    assert claimed.due == 0
+    assert store.release(claimed.token, [claimed]) == 1
+    [again] = claim(store)
+    assert store.ack(again.token, [again]) == 1
+
+
+@pytest.mark.parametrize("score", ["inf", "1e300", "1e17"])
+def test_a_due_time_that_never_comes(app: Celery, store: Store, raw: redis.Redis, score: str) -> None:
+    schedule(app, "odd")
+    member = raw.hget(store.keys.names, "odd")
+    assert member
+    raw.zadd(store.keys.due, {member: score})
+    raw.delete(store.keys.trigger(member.decode()))
+    timer = get_timer("odd", app=app)
+    assert timer is not None
+    assert timer.due == as_datetime(LATEST)
+    assert claim(store) == []
+    with pytest.raises(ExpiryError):
+        schedule(app, "odd", if_exists="raise")
+    assert reschedule("odd", 5, app=app)
+    assert cancel("odd", app=app)
+
+
+@pytest.mark.parametrize("lease", ["-inf", "inf", "-1e300", "1e300"])
+def test_a_lease_that_ends_at_no_time(app: Celery, store: Store, raw: redis.Redis, lease: str) -> None:
+    schedule(app, "odd", 0)
+    [claimed] = claim(store)
+    raw.zadd(store.keys.claimed, {claimed.member: lease})
+    look = store.look("test", limit=10, parked=0)
+    assert look.wake > look.now - 1
+    assert store.recover(10) == (1 if lease.startswith("-") else 0)
+
+
 CLAIMS = [
     "", ":::", "-:5:-1", "-:x:0", "-:1e9:0", "-:" + "9" * 17 + ":0", "-:" + "9" * 400 + ":0",
     "-:5:" + "9" * 5000,
@@ -66,6 +130,18 @@ def test_a_damaged_claim_puts_nothing_off(app: Celery, store: Store, raw: redis.
     assert claimed.due <= store.look("test", limit=1, parked=0).now
     assert store.release(claimed.token, [claimed]) == 1
     assert len(claim(store)) == 1
+
+
+@pytest.mark.parametrize(
+    "reason", [b"", b"\xff", b"null", b"[]", b"{}", b'{"reason": 5}', b'{"reason": "\x1b[2J"}']
+)
+@pytest.mark.parametrize("score", ["inf", "-inf", "-1", "1e300"])
+def test_a_damaged_dead_letter(store: Store, raw: redis.Redis, reason: bytes, score: str) -> None:
+    raw.zadd(store.keys.dead, {b"a:b": score})
+    raw.hset(store.keys.reasons, "a:b", reason)
+    [letter] = store.dead_letters()
+    assert letter.reason.isprintable()
+    assert store.discard(letter)
 
 
 @pytest.mark.parametrize("record", [None, b"", b"x", b"1:" + b"9" * 30 + b":x", b"1:0:{}"])
@@ -100,3 +176,25 @@ def test_another_call_for_a_timer_whose_message_is_damaged(
         timer = get_timer("odd", app=app)
         assert timer is not None
         assert timer.task == "store.task"
+
+
+@pytest.mark.parametrize("version", ["", "x", "-1", "1.5", b"\xff", "٣"])
+def test_a_format_that_none_is(store: Store, raw: redis.Redis, version: Any) -> None:
+    store.enter("redis://here")
+    raw.hset(store.keys.namespace, "format", version)
+    with pytest.raises(NamespaceTaken, match="adopt"):
+        store.enter("redis://here")
+    store.enter("redis://here", adopt=True)
+    store.enter("redis://here")
+
+
+@pytest.mark.parametrize("hash", ["names", "ids"])
+@pytest.mark.parametrize("value", [b"", b"\xff", b"nowhere", b"a:b", b"x" * 10_000])
+def test_pointers_to_nowhere(app: Celery, store: Store, raw: redis.Redis, hash: str, value: bytes) -> None:
+    result = schedule(app, "odd")
+    raw.hset(getattr(store.keys, hash), "odd" if hash == "names" else result.id, value)
+    for target in ("odd", result):
+        assert get_timer(target, app=app) is None or hash == "names" or target == "odd"
+        assert reschedule(target, 700, app=app) in (True, False)
+        assert cancel(target, app=app) in (True, False)
+    assert schedule(app, "odd").cancel() is True
