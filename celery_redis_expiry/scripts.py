@@ -35,6 +35,12 @@ MIGRATING = 0.05
 
 #: Stands before every script.
 PRELUDE = """\
+-- a key that somebody made another type fails a script here, before its first write: all of it or nothing
+local function check(sorted_sets, hashes)
+  for _, key in ipairs(sorted_sets) do redis.call('ZCARD', key) end
+  for _, key in ipairs(hashes) do redis.call('HLEN', key) end
+end
+
 -- holder, due and attempts of a claim, nil where it can't be read; no damage to it puts the timer off
 local function read_claim(claim, now)
   local holder, due, attempts = string.match(claim or '', '^([^:]*):(%d+):(%d+)$')
@@ -45,7 +51,7 @@ end
 -- publish they find it later
 local function wake_pacers(pacers, channel, earliest)
   if not earliest then return end
-  local announced = redis.call('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  local announced = redis.pcall('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
   if not announced or earliest < tonumber(announced) then
     redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
   end

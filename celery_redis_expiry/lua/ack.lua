@@ -4,6 +4,7 @@
 -- RETURNS: how many were acked; one that another worker has claimed meanwhile isn't
 local timers, names, ids, claimed, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, acked = ARGV[1], 0
+check({claimed}, {timers, names, ids, claims})
 for a = 2, #ARGV, 3 do
   local member, label, id = ARGV[a], ARGV[a + 1], ARGV[a + 2]
   if string.match(redis.call('HGET', claims, member) or '', '^([^:]*):') == token then

@@ -4,6 +4,7 @@
 -- RETURNS: 1 if it was buried, 0 if it isn't this claim's
 local names, ids, claimed, claims, dead, reasons = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, member, label, id, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+check({claimed, dead}, {names, ids, claims, reasons})
 if string.match(redis.call('HGET', claims, member) or '', '^([^:]*):') ~= token then return 0 end
 local t = redis.call('TIME')
 redis.call('ZREM', claimed, member)

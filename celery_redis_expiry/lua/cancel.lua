@@ -5,6 +5,7 @@
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, answer, trigger = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local remember, member, label = ARGV[1], ARGV[2], ARGV[3]
+check({due_index, parked, claimed}, {timers, names, ids, claims})
 
 local answered = redis.call('GET', answer)
 if answered then return answered end

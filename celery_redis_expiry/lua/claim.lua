@@ -5,6 +5,7 @@
 -- RETURNS: {now_ms, claims}: claims is a flat list of member due_ms attempts record ("" where it is missing)
 local due_index, timers, parked, claimed, claims, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, lease, recheck, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+check({due_index, parked, claimed}, {timers, claims})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = string.format('%.0f', now + lease)

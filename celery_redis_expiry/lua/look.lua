@@ -25,7 +25,7 @@ if lease then wake = math.max(now, math.min(wake, tonumber(lease) + 1)) end
 
 local look = redis.call('ZRANGEBYSCORE', parked, '-inf', before, 'LIMIT', 0, parked_limit)
 local wake_text = string.format('%.0f', wake)
-redis.call('ZREMRANGEBYSCORE', pacers, '-inf', string.format('%.0f', now - stale))
--- a full Redis may refuse this; firing must go on all the same
+-- a full Redis may refuse to hear this, or the key be another type; firing must go on all the same
+redis.pcall('ZREMRANGEBYSCORE', pacers, '-inf', string.format('%.0f', now - stale))
 redis.pcall('ZADD', pacers, wake_text, worker)
 return {string.format('%.0f', t[1] * 1000000 + t[2]), wake_text, lease or '', due, newest, look}

@@ -4,6 +4,7 @@
 -- RETURNS: the members that are no longer this claim's
 local claimed, claims = KEYS[1], KEYS[2]
 local token, lease = ARGV[1], tonumber(ARGV[2])
+check({claimed}, {claims})
 local t = redis.call('TIME')
 local lease_end = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + lease)
 local lost = {}

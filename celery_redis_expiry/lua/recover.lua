@@ -4,6 +4,7 @@
 -- RETURNS: the recovered members
 local due_index, claimed, claims, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local limit, wake = ARGV[1], ARGV[2]
+check({due_index, claimed}, {claims})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local members = redis.call('ZRANGEBYSCORE', claimed, '-inf', string.format('%.0f', now), 'LIMIT', 0, limit)

@@ -5,6 +5,7 @@
 -- RETURNS: how many were released
 local due_index, claimed, claims, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, delay, tried, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+check({due_index, claimed}, {claims})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local released, earliest = 0, nil

@@ -4,6 +4,7 @@
 -- RETURNS: 1 if it waits again, 0 if there is no such dead letter
 local due_index, names, ids, dead, reasons, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local wake, remember, member, name, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+check({due_index, dead}, {names, ids, reasons})
 if redis.call('EXISTS', answer) == 1 then return 1 end
 if redis.call('ZREM', dead, member) == 0 then return 0 end
 local t = redis.call('TIME')

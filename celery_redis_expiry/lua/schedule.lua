@@ -8,6 +8,7 @@ local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local claimed, claims, pacers, namespace, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local app, remember, wake, latest, shards = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 
+check({due_index, parked, claimed}, {timers, names, ids, claims, namespace})
 local answered = redis.call('GET', answer)
 if answered then return cjson.decode(answered) end
 

@@ -4,6 +4,7 @@
 -- RETURNS: {gone, moved, parked}: how many
 local due_index, parked, pacers = KEYS[1], KEYS[2], KEYS[3]
 local recheck, wake = tonumber(ARGV[1]), ARGV[2]
+check({due_index, parked}, {})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local gone, moved, now_parked, earliest = 0, 0, 0, nil

@@ -198,3 +198,77 @@ def test_pointers_to_nowhere(app: Celery, store: Store, raw: redis.Redis, hash: 
         assert reschedule(target, 700, app=app) in (True, False)
         assert cancel(target, app=app) in (True, False)
     assert schedule(app, "odd").cancel() is True
+
+
+HASHES = ("timers", "names", "ids", "claims", "reasons", "namespace")
+SORTED_SETS = ("due", "parked", "claimed", "dead", "pacers")
+
+
+class Lives:
+    """A timer in every state, and every script that changes one."""
+
+    def __init__(self, app: Celery, store: Store, raw: redis.Redis) -> None:
+        self.store, self.raw, self.app = store, raw, app
+        for name in ("due", "parked", "claimed", "stale", "dead"):
+            schedule(app, name, 60 if name in ("due", "parked") else 0)
+        members = {name.decode(): member.decode() for name, member in raw.hgetall(store.keys.names).items()}
+        self.due, self.parked = members["due"], members["parked"]
+        raw.persist(store.keys.trigger(self.parked))
+        store.touch([self.parked])
+        raw.persist(store.keys.trigger(self.due))
+        [self.claimed] = store.claim([(members["claimed"], True)], token="mine", lease=60)
+        [buried] = store.claim([(members["dead"], True)], token="other", lease=60)
+        buried.id = "x"
+        store.bury(buried, "why", "test")
+        store.claim([(members["stale"], True)], token="stale", lease=0)
+        [self.letter] = store.dead_letters()
+
+    def calls(self) -> dict[str, Any]:
+        store = self.store
+        raw_due = self.due
+        return {
+            "schedule": lambda: schedule(self.app, "new"),
+            "replace": lambda: schedule(self.app, "due"),
+            "extend": lambda: schedule(self.app, "parked", if_exists="extend"),
+            "cancel": lambda: store.cancel("due"),
+            "touch": lambda: store.touch([raw_due, self.parked]),
+            "claim": lambda: (
+                self.raw.delete(store.keys.trigger(raw_due))
+                and store.claim([(raw_due, True)], token="t", lease=60)
+            ),
+            "ack": lambda: store.ack("mine", [self.claimed]),
+            "release": lambda: store.release("mine", [self.claimed]),
+            "prolong": lambda: store.prolong("mine", [self.claimed], 60),
+            "recover": lambda: store.recover(10),
+            "bury": lambda: store.bury(self.claimed, "why", "test"),
+            "retry": lambda: store.retry(self.letter),
+            "discard": lambda: store.discard(self.letter),
+        }
+
+
+@pytest.mark.parametrize("broken", [*HASHES, *SORTED_SETS])
+def test_a_key_of_another_type_leaves_nothing_half_done(
+    app: Celery, store: Store, raw: redis.Redis, broken: str
+) -> None:
+    """All of a script or nothing: what it had taken out of one set would be nowhere."""
+    for name in Lives(app, store, raw).calls():
+        raw.flushdb()
+        call = Lives(app, store, raw).calls()[name]
+        store.enter("redis://here")
+        key = getattr(store.keys, broken)
+        raw.delete(key)
+        raw.set(key, "garbage")
+        before = contents(raw)
+        try:
+            call()
+        except ExpiryError:
+            assert contents(raw) == before, f"{name} failed in the middle"
+
+
+def contents(raw: redis.Redis) -> dict[bytes, Any]:
+    reads = {
+        b"zset": lambda key: raw.zrange(key, 0, -1, withscores=True),
+        b"hash": raw.hgetall,
+        b"string": raw.get,
+    }
+    return {key: reads[raw.type(key)](key) for key in raw.scan_iter() if b":trigger:" not in key}
