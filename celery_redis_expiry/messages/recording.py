@@ -164,6 +164,8 @@ def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str,
     Arguments:
         due: ms since the epoch, on Redis's clock; a number in `expires` counts from it.
     """
+    if content.get("kind") != "message":
+        raise ValueError(f"its kind is {content.get('kind')!r}, which this release does not know")
     arguments = dict(content["arguments"])
     headers = arguments["headers"] = dict(arguments.get("headers") or {})
     expires = content.get("expires")
