@@ -142,8 +142,8 @@ class Claimed:
         attempts: how often its message was refused before.
         record: the stored record as it lies in Redis.
         token: of the claim.
-        shard: the number of its shard.
         id: the task id, once the record is decoded.
+        shard: the number of its shard.
     """
 
     member: str
@@ -152,8 +152,8 @@ class Claimed:
     attempts: int
     record: bytes = field(repr=False)
     token: str = ""
-    shard: int = 0
     id: str = ""
+    shard: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claims, dead, reasons, trigger = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local member, label, id = ARGV[1], ARGV[2], ARGV[3]
+check({due_index, parked, dead}, {timers, names, ids, claims, reasons})
 local here = redis.call('ZREM', due_index, member) + redis.call('ZREM', parked, member) + redis.call('ZREM', dead, member)
 redis.call('DEL', trigger)
 redis.call('HDEL', timers, member)

@@ -8,6 +8,7 @@ local homes = {due = KEYS[1], parked = KEYS[5], dead = KEYS[7]}
 local timers, names, ids, claims, reasons, trigger = KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[8], KEYS[9]
 local member, label, id, home, score, expiry = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local named, known, record, claim, reason = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+check({KEYS[1], KEYS[5], KEYS[7]}, {timers, names, ids, claims, reasons})
 -- the first write is one that a full Redis refuses, so that it refuses all of them
 redis.call('HSET', timers, member, record)
 redis.call('ZADD', homes[home], score, member)

@@ -4,6 +4,7 @@
 -- RETURNS: flat list of member, time buried and reason of what was forgotten
 local timers, dead, reasons = KEYS[1], KEYS[2], KEYS[3]
 local most, age, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+check({dead}, {timers, reasons})
 local t = redis.call('TIME')
 local before = t[1] * 1000 + math.floor(t[2] / 1000) - age
 local excess = redis.call('ZCARD', dead) - most

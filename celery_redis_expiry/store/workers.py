@@ -135,7 +135,8 @@ class Workers(ShardBase):
             name = text(flat[i])
             claims.append(
                 Claimed(
-                    name, label_of(name), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3], token, self.number
+                    *(name, label_of(name), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3], token),
+                    shard=self.number,
                 )
             )
         return claims

@@ -18,7 +18,7 @@ from celery_redis_expiry import (
     schedule_on_expiry,
 )
 from celery_redis_expiry.keys import new_token
-from celery_redis_expiry.store import Store, store_of
+from celery_redis_expiry.store import Shard, store_of
 from celery_redis_expiry.timer import LATEST, Claimed, as_datetime
 from tests.servers.redis import RedisServer
 
@@ -29,8 +29,8 @@ def app(redis_server: RedisServer) -> Celery:
 
 
 @pytest.fixture
-def store(app: Celery) -> Store:
-    return store_of(app)
+def store(app: Celery) -> Shard:
+    return store_of(app).shards[0]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def schedule(app: Celery, key: str, seconds: float = 60, **more: Any) -> Any:
     return schedule_on_expiry(app.signature("store.task"), seconds, key=key, app=app, **more)
 
 
-def claim(store: Store) -> list[Claimed]:
+def claim(store: Shard) -> list[Claimed]:
     # what is due at this very millisecond isn't yet
     time.sleep(0.002)
     due = [(member, False) for member, _ in store.look("test", limit=100, parked=0).due]
@@ -50,7 +50,7 @@ def claim(store: Store) -> list[Claimed]:
 
 
 @pytest.mark.parametrize("member", [b"", b"no colon", b":", b"\xff\xfe", b"a:\xff", b"a:\x1b[2J"])
-def test_a_member_that_no_scheduling_made(store: Store, raw: redis.Redis, member: bytes) -> None:
+def test_a_member_that_no_scheduling_made(store: Shard, raw: redis.Redis, member: bytes) -> None:
     """It goes to the dead letters, and can be listed, retried and discarded."""
     raw.zadd(store.keys.due, {member: 1})
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_a_member_that_no_scheduling_made(store: Store, raw: redis.Redis, member
 
 
 @pytest.mark.parametrize("score", ["-inf", "-1e300", "-1", "0.5"])
-def test_a_due_time_that_is_none(app: Celery, store: Store, raw: redis.Redis, score: str) -> None:
+def test_a_due_time_that_is_none(app: Celery, store: Shard, raw: redis.Redis, score: str) -> None:
     schedule(app, "odd")
     member = raw.hget(store.keys.names, "odd")
     assert member
@@ -86,7 +86,7 @@ def test_a_due_time_that_is_none(app: Celery, store: Store, raw: redis.Redis, sc
 
 
 @pytest.mark.parametrize("score", ["inf", "1e300", "1e17"])
-def test_a_due_time_that_never_comes(app: Celery, store: Store, raw: redis.Redis, score: str) -> None:
+def test_a_due_time_that_never_comes(app: Celery, store: Shard, raw: redis.Redis, score: str) -> None:
     schedule(app, "odd")
     member = raw.hget(store.keys.names, "odd")
     assert member
@@ -103,7 +103,7 @@ def test_a_due_time_that_never_comes(app: Celery, store: Store, raw: redis.Redis
 
 
 @pytest.mark.parametrize("lease", ["-inf", "inf", "-1e300", "1e300"])
-def test_a_lease_that_ends_at_no_time(app: Celery, store: Store, raw: redis.Redis, lease: str) -> None:
+def test_a_lease_that_ends_at_no_time(app: Celery, store: Shard, raw: redis.Redis, lease: str) -> None:
     schedule(app, "odd", 0)
     [claimed] = claim(store)
     raw.zadd(store.keys.claimed, {claimed.member: lease})
@@ -119,7 +119,7 @@ CLAIMS = [
 
 
 @pytest.mark.parametrize("value", CLAIMS)
-def test_a_damaged_claim_puts_nothing_off(app: Celery, store: Store, raw: redis.Redis, value: str) -> None:
+def test_a_damaged_claim_puts_nothing_off(app: Celery, store: Shard, raw: redis.Redis, value: str) -> None:
     schedule(app, "odd", 0)
     [stale] = claim(store)
     raw.hset(store.keys.claims, stale.member, value)
@@ -136,7 +136,7 @@ def test_a_damaged_claim_puts_nothing_off(app: Celery, store: Store, raw: redis.
     "reason", [b"", b"\xff", b"null", b"[]", b"{}", b'{"reason": 5}', b'{"reason": "\x1b[2J"}']
 )
 @pytest.mark.parametrize("score", ["inf", "-inf", "-1", "1e300"])
-def test_a_damaged_dead_letter(store: Store, raw: redis.Redis, reason: bytes, score: str) -> None:
+def test_a_damaged_dead_letter(store: Shard, raw: redis.Redis, reason: bytes, score: str) -> None:
     raw.zadd(store.keys.dead, {b"a:b": score})
     raw.hset(store.keys.reasons, "a:b", reason)
     [letter] = store.dead_letters()
@@ -147,7 +147,7 @@ def test_a_damaged_dead_letter(store: Store, raw: redis.Redis, reason: bytes, sc
 @pytest.mark.parametrize("record", [None, b"", b"x", b"1:" + b"9" * 30 + b":x", b"1:0:{}"])
 @pytest.mark.parametrize("how", ["replace", "keep", "extend", "raise", "move", "cancel"])
 def test_another_call_for_a_timer_whose_message_is_damaged(
-    app: Celery, store: Store, raw: redis.Redis, record: bytes | None, how: str
+    app: Celery, store: Shard, raw: redis.Redis, record: bytes | None, how: str
 ) -> None:
     """Each does its work, whole: one timer or none is there in the end."""
     schedule(app, "odd")
@@ -179,7 +179,7 @@ def test_another_call_for_a_timer_whose_message_is_damaged(
 
 
 @pytest.mark.parametrize("version", ["", "x", "-1", "1.5", b"\xff", "٣"])
-def test_a_format_that_none_is(store: Store, raw: redis.Redis, version: Any) -> None:
+def test_a_format_that_none_is(store: Shard, raw: redis.Redis, version: Any) -> None:
     store.enter("redis://here")
     raw.hset(store.keys.namespace, "format", version)
     with pytest.raises(NamespaceTaken, match="adopt"):
@@ -190,7 +190,7 @@ def test_a_format_that_none_is(store: Store, raw: redis.Redis, version: Any) -> 
 
 @pytest.mark.parametrize("hash", ["names", "ids"])
 @pytest.mark.parametrize("value", [b"", b"\xff", b"nowhere", b"a:b", b"x" * 10_000])
-def test_pointers_to_nowhere(app: Celery, store: Store, raw: redis.Redis, hash: str, value: bytes) -> None:
+def test_pointers_to_nowhere(app: Celery, store: Shard, raw: redis.Redis, hash: str, value: bytes) -> None:
     result = schedule(app, "odd")
     raw.hset(getattr(store.keys, hash), "odd" if hash == "names" else result.id, value)
     for target in ("odd", result):
@@ -207,7 +207,7 @@ SORTED_SETS = ("due", "parked", "claimed", "dead", "pacers")
 class Lives:
     """A timer in every state, and every script that changes one."""
 
-    def __init__(self, app: Celery, store: Store, raw: redis.Redis) -> None:
+    def __init__(self, app: Celery, store: Shard, raw: redis.Redis) -> None:
         self.store, self.raw, self.app = store, raw, app
         for name in ("due", "parked", "claimed", "stale", "dead"):
             schedule(app, name, 60 if name in ("due", "parked") else 0)
@@ -230,7 +230,10 @@ class Lives:
             "schedule": lambda: schedule(self.app, "new"),
             "replace": lambda: schedule(self.app, "due"),
             "extend": lambda: schedule(self.app, "parked", if_exists="extend"),
-            "cancel": lambda: store.cancel("due"),
+            "cancel": lambda: store.cancel(raw_due, "u"),
+            "trim": lambda: store.trim(0, 60),
+            "put": lambda: store.put(store, raw_due, "x", "due"),
+            "drop": lambda: store.drop(raw_due, "x"),
             "touch": lambda: store.touch([raw_due, self.parked]),
             "claim": lambda: (
                 self.raw.delete(store.keys.trigger(raw_due))
@@ -248,7 +251,7 @@ class Lives:
 
 @pytest.mark.parametrize("broken", [*HASHES, *SORTED_SETS])
 def test_a_key_of_another_type_leaves_nothing_half_done(
-    app: Celery, store: Store, raw: redis.Redis, broken: str
+    app: Celery, store: Shard, raw: redis.Redis, broken: str
 ) -> None:
     """All of a script or nothing: what it had taken out of one set would be nowhere."""
     for name in Lives(app, store, raw).calls():

@@ -117,6 +117,7 @@ class New:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.shard = store.shards[0]
 
     def schedule(self, name: str, id: str, when: str) -> None:
         stored = Stored(id, {"kind": "message", "task": "t", "body": "[]", "arguments": {}})
@@ -134,29 +135,29 @@ class New:
         return timer.state if timer else None
 
     def look(self) -> list[str]:
-        return [member for member, _ in self.store.look("new", limit=100, parked=100).due]
+        return [member for member, _ in self.shard.look("new", limit=100, parked=100).due]
 
     def touch(self, members: list[str]) -> None:
-        self.store.touch(members)
+        self.shard.touch(members)
 
     def claim(self, token: str, members: list[str], lease: float = LEASE) -> list[Claim]:
-        claims = self.store.claim([(each, True) for each in members], token=token, lease=lease)
+        claims = self.shard.claim([(each, True) for each in members], token=token, lease=lease)
         return [(each.member, each.due, each.attempts, Stored.decode(each.record).id) for each in claims]
 
     def prolong(self, token: str, claims: list[Claim]) -> set[str]:
-        return self.store.prolong(token, [self._claimed(token, claim) for claim in claims], LEASE)
+        return self.shard.prolong(token, [self._claimed(token, claim) for claim in claims], LEASE)
 
     def ack(self, token: str, claim: Claim) -> int:
-        return self.store.ack(token, [self._claimed(token, claim)])
+        return self.shard.ack(token, [self._claimed(token, claim)])
 
     def release(self, token: str, claim: Claim) -> int:
-        return self.store.release(token, [self._claimed(token, claim)], tried=True)
+        return self.shard.release(token, [self._claimed(token, claim)], tried=True)
 
     def recover(self) -> int:
-        return self.store.recover(100)
+        return self.shard.recover(100)
 
     def bury(self, token: str, claim: Claim) -> bool:
-        return self.store.bury(self._claimed(token, claim), "why", "new")
+        return self.shard.bury(self._claimed(token, claim), "why", "new")
 
     def retry(self, member: str) -> bool:
         return self.store.retry(self._letter(member))
