@@ -24,5 +24,5 @@ def expiry(ctx: click.Context, **_: Any) -> None:
     """
 
 
-for command in (stats.stats, dead.dead, namespace.adopt):
+for command in (stats.stats, dead.dead, namespace.adopt, namespace.reshard):
     expiry.add_command(command)

@@ -9,12 +9,12 @@ from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.settings import NAMESPACE, Settings
 from celery_redis_expiry.store.link import Link
-from celery_redis_expiry.store.resharding import Unready, reshard
+from celery_redis_expiry.store.resharding import Unready, reshard, stored
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.store import Store
 from celery_redis_expiry.store.workers import RECHECK_MS, Look
 
-__all__ = ["RECHECK_MS", "Look", "Shard", "Store", "Unready", "new_store", "reshard", "store_of"]
+__all__ = ["RECHECK_MS", "Look", "Shard", "Store", "Unready", "new_store", "reshard", "store_of", "stored"]
 
 #: Seconds for which a user's call waits while a Cluster migrates the slot that it concerns.
 PATIENCE = 10.0

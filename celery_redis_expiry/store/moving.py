@@ -26,6 +26,11 @@ class Moving(ShardBase):
         with self._translated():
             return int(self._client.zcard(self.keys.claimed))
 
+    def size(self) -> int:
+        """How many timers and dead letters lie here."""
+        with self._translated():
+            return sum(self._client.zcard(key) for key in (self.keys.due, self.keys.parked, self.keys.dead))
+
     def page(self, home: str, offset: int, count: int) -> list[str]:
         """Members of `due`, `parked` or `dead`, by their order there."""
         with self._translated():

@@ -30,7 +30,7 @@ def reshard(store: Store, number: int, progress: Callable[[int], None] = lambda 
 
     Arguments:
         number: of shards, 1 to 1024.
-        progress: called with how many timers have been moved since the last call.
+        progress: called with how many timers have been looked at since the last call.
 
     Returns:
         How many timers and dead letters were moved.
@@ -51,14 +51,19 @@ def reshard(store: Store, number: int, progress: Callable[[int], None] = lambda 
     _wait_for_claims(shards)
     moved = 0
     for shard in shards[:old]:
-        for member, home in _strays(shard, number):
+        for member, home in _strays(shard, number, progress):
             _move(shard, shards[shard_of(label_of(member), number)], member, home)
-            progress(1)
             moved += 1
     # the first one last: it is the one that is asked
     for shard in reversed(shards):
         shard.mark(str(number))
     return moved
+
+
+def stored(store: Store) -> int:
+    """How many timers and dead letters there are, also in the middle of a resharding."""
+    number = store.recorded().removeprefix(f"{RESHARDING}:").split(":")[0]
+    return sum(shard.size() for shard in store.cut(int(number)))
 
 
 def _old_number(store: Store, number: int) -> int:
@@ -88,7 +93,7 @@ def _wait_for_claims(shards: list[Shard]) -> None:
                 time.sleep(PATIENCE)
 
 
-def _strays(shard: Shard, number: int) -> Iterator[tuple[str, str]]:
+def _strays(shard: Shard, number: int, progress: Callable[[int], None]) -> Iterator[tuple[str, str]]:
     """What belongs into another shard: members, each with the home it has in this one."""
     for home in ("due", "parked", "dead"):
         offset = 0
@@ -98,6 +103,7 @@ def _strays(shard: Shard, number: int) -> Iterator[tuple[str, str]]:
                     offset += 1
                 else:
                     yield member, home
+            progress(len(page))
 
 
 def _move(source: Shard, target: Shard, member: str, home: str) -> None:

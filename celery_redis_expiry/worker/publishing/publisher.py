@@ -40,6 +40,7 @@ class Publisher:
         self._app = app
         self._sender: OneByOne | None = None
         self._last_used = 0.0
+        self._warned = False
 
     def connect(self) -> None:
         """Make sure that the broker answers.
@@ -95,9 +96,19 @@ class Publisher:
                 self._sender = ConfirmedBatches(connection, producer)
             else:
                 self._sender = (RedisBatches if driver == "redis" else OneByOne)(connection, producer)
+            if driver == "redis":
+                self._warn_of_unbatched(connection)
         except BaseException:
             connection.release()
             raise
+
+    def _warn_of_unbatched(self, connection: Any) -> None:
+        if not self._warned and (connection.transport_options or {}).get("retry_on_timeout"):
+            self._warned = True
+            logger.warning(
+                "expiry: retry_on_timeout in broker_transport_options makes kombu publish one by one, and "
+                "redis-py send a message again whose answer was late: it comes twice. Remedy: leave it out"
+            )
 
     def close(self) -> None:
         """Give the connection up."""
