@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -95,6 +96,18 @@ class RedisServer:
                 return bool(client.ping())
         except redis.RedisError:  # not listening yet, or still loading its data
             return False
+
+    def wait_replicated(self, replicas: int, timeout: float = 30) -> None:
+        """Until so many replicas have everything that is here at this moment."""
+        with self.client() as client:
+            offset = client.info("replication")["master_repl_offset"]
+
+            def have_it() -> bool:
+                told: Any = client.info("replication")
+                attached = [told.get(f"slave{number}", {}) for number in range(replicas)]
+                return all(one.get("state") == "online" and one["offset"] >= offset for one in attached)
+
+            eventually(have_it, timeout=timeout, what=lambda: f"{replicas} replicas\n{self.tail()}")
 
     def stop(self) -> None:
         """An orderly end: what persistence is configured is written."""

@@ -138,21 +138,8 @@ class SentinelGroup:
         return [server for server in self.servers if server is not self._primary and server.process]
 
     def wait_in_step(self) -> None:
-        """Until every replica that is up has all that the primary has."""
-
-        def in_step() -> bool:
-            with self._primary.client() as client:
-                told: Any = client.info("replication")
-            offset = told["master_repl_offset"]
-            slaves = [value for name, value in told.items() if name.startswith("slave")]
-            online = [
-                one
-                for one in slaves
-                if isinstance(one, dict) and (one["state"], one["offset"]) == ("online", offset)
-            ]
-            return len(online) == len(self.replicas())
-
-        eventually(in_step, timeout=30, what=lambda: f"the replicas have everything\n{self.tail()}")
+        """Until every replica that is up has what the primary has now."""
+        self._primary.wait_replicated(len(self.replicas()))
 
     def wait_ready(self) -> None:
         """Until the sentinels could make a failover, with everything replicated."""
