@@ -67,9 +67,10 @@ class Link:
         except redis_errors.AuthenticationError as exc:
             raise StoreUnavailable(f"{where} refused the user or password: {exc}") from exc
         except (redis_errors.ConnectionError, redis_errors.TimeoutError) as exc:
-            raise StoreUnavailable(
-                f"{where} can't be reached: {exc}; is it running, and the URL right?"
-            ) from exc
+            remedy = "is it running, and the URL right?"
+            if self.location.options.get("ssl"):
+                remedy += " Do ssl_ca_certs and, if it asks for a certificate, ssl_certfile fit?"
+            raise StoreUnavailable(f"{where} can't be reached: {exc}; {remedy}") from exc
         except UnicodeEncodeError as exc:
             raise InvalidTimer(f"a name or id is no valid text: {exc}") from exc
         except redis_errors.ResponseError as exc:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +15,6 @@ from celery_redis_expiry import (
     schedule_many_on_expiry,
     schedule_on_expiry,
 )
-from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.sentinel import Sentinel
 from tests.site import Site, once_each
@@ -194,36 +190,3 @@ def test_where_sentinels_tell(idle_site: Site, make_site: Any) -> None:
         assert result.cancel() is True
     finally:
         sentinel.remove()
-
-
-def test_by_tls(start_redis: Any, make_site: Any, tmp_path: Path) -> None:
-    """What the broker needs to be reached serves the store as well."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key]
-    command += ["-out", certificate, "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    port = free_port()
-    try:
-        server = start_redis(
-            None,
-            tls_port=str(port),
-            tls_cert_file=certificate,
-            tls_key_file=key,
-            tls_ca_cert_file=certificate,
-            tls_auth_clients="no",
-        )
-    except AssertionError as error:
-        if "tls" in str(error).lower():
-            pytest.skip("this redis-server was built without TLS")
-        raise
-    options = {"ssl_cert_reqs": "required", "ssl_ca_certs": certificate}
-    site = make_site(
-        server, broker=f"rediss://127.0.0.1:{port}/0", broker_use_ssl=options, expiry_redis_url=None
-    )
-    schedule_on_expiry(site.record("encrypted"), seconds=0.3)
-    site.expiry().wait_for(r"expiry: watching rediss://")
-    eventually(lambda: site.redis.llen("celery") == 1, what="fired")
-    server.remove()
