@@ -82,6 +82,8 @@ class Channels:
         place = _escaped(before) + number + after
         #: pattern of the expired events of all trigger keys
         self.events = f"{self._events}{place}trigger:*"
+        #: pattern of the keys
+        self.keys = f"{place}*"
         #: pattern of the wake channels
         self.wake = f"{place}wake"
         self._read = re.compile(

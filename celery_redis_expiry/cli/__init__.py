@@ -7,7 +7,7 @@ from typing import Any
 import click
 from celery.bin.base import handle_preload_options
 
-from celery_redis_expiry.cli import dead, namespace, stats
+from celery_redis_expiry.cli import dead, doctor, namespace, stats
 from celery_redis_expiry.cli.base import Group
 from celery_redis_expiry.plugin import install
 
@@ -24,5 +24,5 @@ def expiry(ctx: click.Context, **_: Any) -> None:
     """
 
 
-for command in (stats.stats, dead.dead, namespace.adopt, namespace.reshard):
+for command in (doctor.doctor, stats.stats, dead.dead, namespace.adopt, namespace.reshard):
     expiry.add_command(command)

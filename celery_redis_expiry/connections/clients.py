@@ -65,8 +65,8 @@ def client(
     if not location.sentinels:
         return redis.Redis(db=location.database, **options)
     sentinel_kwargs = {
-        "socket_timeout": TIMEOUT,
-        "socket_connect_timeout": TIMEOUT,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
         **(location.sentinel_options.get("sentinel_kwargs") or {}),
     }
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]

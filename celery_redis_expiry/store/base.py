@@ -43,3 +43,15 @@ class ShardBase:
 
     def _translated(self) -> AbstractContextManager[None]:
         return self.link.translated()
+
+    def _server(self) -> Any:
+        """A client for the very server that has this shard now."""
+        client = self._client
+        if self.location.cluster:
+            client = client.get_redis_connection(client.get_node_from_key(self.keys.namespace))
+        return client
+
+    def _now(self) -> int:
+        """The clock of that server, ms."""
+        seconds, micros = self._server().time()
+        return int(seconds) * 1000 + int(micros) // 1000

@@ -1,8 +1,6 @@
-"""What resharding does to a shard: who works there, what lies there, out and in."""
+"""What resharding does to a shard: what lies there, out and in."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from celery_redis_expiry.keys import label_of, text
 from celery_redis_expiry.store.base import ShardBase
@@ -14,22 +12,10 @@ class Moving(ShardBase):
         with self._translated():
             self._client.hset(self.keys.namespace, "shards", shards)
 
-    def workers(self) -> set[str]:
-        """The expiry workers that have announced to wake in the future, and so are alive."""
-        with self._translated():
-            seconds, _ = self._now()
-            rows = self._client.zrangebyscore(self.keys.pacers, seconds * 1000, "+inf")
-        return {text(row) for row in rows}
-
     def claimed(self) -> int:
         """How many timers are claimed."""
         with self._translated():
             return int(self._client.zcard(self.keys.claimed))
-
-    def size(self) -> int:
-        """How many timers and dead letters lie here."""
-        with self._translated():
-            return sum(self._client.zcard(key) for key in (self.keys.due, self.keys.parked, self.keys.dead))
 
     def page(self, home: str, offset: int, count: int) -> list[str]:
         """Members of `due`, `parked` or `dead`, by their order there."""
@@ -41,7 +27,7 @@ class Moving(ShardBase):
         """Put a timer or dead letter of another shard here, as it lies there."""
         k, label = source.keys, label_of(member)
         with self._translated():
-            seconds, micros = source._now()
+            now = source._now()
             pipe = self._client.pipeline(transaction=False)
             pipe.zscore(getattr(k, home), member)
             pipe.pttl(k.trigger(member))
@@ -52,7 +38,7 @@ class Moving(ShardBase):
             score, pttl, named, known, record, claim, reason = pipe.execute()
             if score is None:
                 return
-            expiry = {-2: "", -1: "-"}.get(pttl, seconds * 1000 + micros // 1000 + pttl)
+            expiry = {-2: "", -1: "-"}.get(pttl, now + pttl)
             this = member.encode()
             self._scripts.put(
                 keys=self._all_keys(member),
@@ -76,10 +62,3 @@ class Moving(ShardBase):
     def _all_keys(self, member: str) -> list[str]:
         k = self.keys
         return [k.due, k.timers, k.names, k.ids, k.parked, k.claims, k.dead, k.reasons, k.trigger(member)]
-
-    def _now(self) -> tuple[int, int]:
-        server: Any = self._client
-        if self.location.cluster:
-            server = server.get_redis_connection(server.get_node_from_key(self.keys.namespace))
-        seconds, micros = server.time()
-        return int(seconds), int(micros)

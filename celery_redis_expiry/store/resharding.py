@@ -77,11 +77,11 @@ def _old_number(store: Store, number: int) -> int:
 
 
 def _without_workers(shards: list[Shard]) -> None:
-    workers = {worker for shard in shards for worker in shard.workers()}
-    if workers:
-        names = ", ".join(sorted({worker.rpartition(":")[0] for worker in workers}))
+    awake = {worker for shard in shards for worker, wakes in shard.announced().items() if wakes >= 0}
+    if awake:
         raise Unready(
-            f"stop the expiry workers first: {names}. One that was killed is forgotten after a minute"
+            f"stop the expiry workers first: {', '.join(sorted(awake))}. One that was killed is forgotten "
+            "after a minute"
         )
 
 

@@ -53,6 +53,7 @@ class Store:
         self._replicas = replicas
         self._replicas_timeout = replicas_timeout
         self._shards: list[Shard] = []
+        self._recorded: list[Shard] | None = None
         self._agreeing = threading.Lock()
 
     # -- the shards
@@ -67,8 +68,16 @@ class Store:
         shards = self._shards
         if not shards:
             with self._agreeing:
-                shards = self._shards = self._shards or self.cut(self._agreed())
+                shards = self._shards = self._shards or self.cut(self._agreed(record=False))
         return shards
+
+    def _record(self) -> None:
+        """Record their number before anything is stored: another process may reckon with another."""
+        if self._recorded is not self.shards:
+            number = self._agreed(record=True)
+            if number != len(self.shards):
+                self._shards = self.cut(number)
+            self._recorded = self.shards
 
     def cut(self, number: int) -> list[Shard]:
         """The shards that there would be, were there so many."""
@@ -76,15 +85,17 @@ class Store:
 
     def recorded(self) -> str:
         """The number of shards as recorded, or what is being done about it."""
-        return self._shard(0, 0).agree(self._default())
+        return self._shard(0, 0).recorded() or str(self.default)
 
     def _shard(self, number: int, of: int) -> Shard:
         return Shard(self.link, Keys(self.namespace, self.location.prefix, number), self.owner, of)
 
-    def _agreed(self) -> int:
-        """The number of shards as recorded in the first; it is recorded if it isn't yet."""
-        default = self._default()
-        recorded = self._shard(0, 0).agree(self._wanted or default)
+    def _agreed(self, *, record: bool) -> int:
+        """The number of shards as recorded in the first."""
+        first, expected = self._shard(0, 0), self._wanted or self.default
+        recorded = first.agree(expected) if record else first.recorded()
+        if not recorded:
+            return expected
         if recorded.startswith(RESHARDING):
             raise StoreUnavailable(
                 f"the timers of the namespace {self.namespace!r} are being moved to other shards: wait, or, "
@@ -92,29 +103,32 @@ class Store:
             )
         if not recorded.isdigit() or (self._wanted and int(recorded) != self._wanted):
             raise NotConfigured(
-                f"expiry_shards is {self._wanted or default}, but the namespace {self.namespace!r} is cut "
+                f"expiry_shards is {expected}, but the namespace {self.namespace!r} is cut "
                 f"into {recorded}: leave the setting out, or stop the expiry workers and type "
-                f"celery -A … expiry reshard {self._wanted or default}"
+                f"celery -A … expiry reshard {expected}"
             )
         return int(recorded)
 
-    def _default(self) -> int:
+    @property
+    def default(self) -> int:
+        """How many shards there are where nobody says."""
         return CLUSTER_SHARDS if self.location.cluster else SHARDS
 
     def home(self, label: str) -> Shard:
         """The shard of the timer with this label."""
         return self.shards[shard_of(label, len(self.shards))]
 
-    def channels(self) -> Channels:
+    def channels(self, shards: Sequence[Shard] | None = None) -> Channels:
         """What a listener subscribes to."""
-        return Channels(self.namespace, self.location.prefix, len(self.shards), self.location.database)
+        number = len(shards or self.shards)
+        return Channels(self.namespace, self.location.prefix, number, self.location.database)
 
     # -- the servers
 
-    def primaries(self) -> dict[Primary, list[int]]:
+    def primaries(self, shards: Sequence[Shard] | None = None) -> dict[Primary, list[int]]:
         """The servers that own shards, as known now, each with the shards it owns."""
         with self.link.translated():
-            tags = [shard.keys.namespace for shard in self.shards]
+            tags = [shard.keys.namespace for shard in shards or self.shards]
             return primaries(self.location, self.link.client, tags)
 
     def refresh(self) -> None:
@@ -145,6 +159,7 @@ class Store:
     def schedule_each(self, requests: Sequence[Request]) -> Iterator[tuple[list[int], list[Outcome]]]:
         """The same shard by shard: which positions, and their outcomes."""
         todo = list(range(len(requests)))
+        self._record()
         for _ in range(CONTENTION + len(requests)):
             if not todo:
                 return
@@ -272,6 +287,7 @@ class Store:
 
     def enter(self, broker: str, *, adopt: bool = False) -> None:
         """Record whose namespace this is, in each shard. See `Workers.enter`."""
+        self._record()
         for shard in self.shards:
             shard.enter(broker, adopt=adopt)
 
@@ -289,6 +305,26 @@ class Store:
         names = ("waiting", "parked", "claimed", "dead")
         return {name: sum(sizes[i :: len(names)]) for i, name in enumerate(names)}
 
+    def ownership(self) -> tuple[str, str, str] | None:
+        """Whose namespace this is. See `Overview.ownership`."""
+        return self.shards[0].ownership()
+
+    def announced(self) -> dict[str, float]:
+        """The expiry workers, and in how many seconds each wakes, of its shards the first."""
+        workers: dict[str, float] = {}
+        for shard in self.shards:
+            for worker, wakes in shard.announced().items():
+                workers[worker] = min(wakes, workers.get(worker, wakes))
+        return workers
+
+    def overdue(self, seconds: float) -> tuple[int, float]:
+        """How many timers were due more than `seconds` ago, and how long ago the oldest of them was."""
+        return _summed([shard.overdue(seconds) for shard in self.shards])
+
+    def abandoned(self, seconds: float) -> tuple[int, float]:
+        """How many claims outlive their lease by more than `seconds`, and by how much the oldest."""
+        return _summed([shard.abandoned(seconds) for shard in self.shards])
+
     def dead_letters(self, limit: int = 100, offset: int = 0) -> list[DeadLetter]:
         """The dead letters, newest first."""
         letters = [letter for shard in self.shards for letter in shard.dead_letters(limit + offset)]
@@ -302,3 +338,7 @@ class Store:
     def discard(self, letter: DeadLetter) -> bool:
         """Forget a dead letter for good; False if there is none."""
         return self.shards[letter.shard].discard(letter)
+
+
+def _summed(each: list[tuple[int, float]]) -> tuple[int, float]:
+    return sum(count for count, _ in each), max(oldest for _, oldest in each)

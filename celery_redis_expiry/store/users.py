@@ -35,6 +35,13 @@ class Users(ShardBase):
             [recorded] = self._scripts.enter(keys=[self.keys.namespace], args=[0, "shards", number])
         return text(recorded)
 
+    def recorded(self) -> str:
+        """How many shards are recorded; "" if none are."""
+        with self._translated():
+            owner, shards = self._client.hmget(self.keys.namespace, ["app", "shards"])
+        # the release before shards recorded no number: it had one
+        return text(shards) if shards else "1" if owner else ""
+
     def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store timers, each according to its mode; the labels in one call must differ.
 
@@ -118,10 +125,7 @@ class Users(ShardBase):
             timeout: seconds.
         """
         with self._translated():
-            primary = self._client
-            if self.location.cluster:
-                primary = primary.get_redis_connection(primary.get_node_from_key(self.keys.namespace))
-            pipe = primary.pipeline(transaction=False)
+            pipe = self._server().pipeline(transaction=False)
             pipe.set(self.keys.answer(new_token()), "", px=1)
             pipe.execute_command("WAIT", count, int(timeout * 1000))
             return int(pipe.execute()[-1])
