@@ -12,10 +12,10 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from celery_redis_expiry.doctor import checks_access as access
-from celery_redis_expiry.doctor import checks_broker, checks_server, checks_timers
+from celery_redis_expiry.doctor import checks_broker, checks_keeping, checks_server, checks_timers
 from celery_redis_expiry.doctor.checks_notifications import notifications
 from celery_redis_expiry.doctor.patient import Patient, Server
-from celery_redis_expiry.doctor.report import OK, Check, Finding, Report, fail, unknown
+from celery_redis_expiry.doctor.report import OK, Check, Finding, Report, fail, told, unknown
 from celery_redis_expiry.errors import ExpiryError, StoreUnavailable
 
 __all__ = ["ROLES", "Check", "Finding", "Report", "examine"]
@@ -27,9 +27,9 @@ SERVER_CHECKS: tuple[Callable[[Server, Patient], Finding], ...] = (
     checks_server.version,
     checks_server.role,
     notifications,
-    checks_server.eviction,
-    checks_server.memory,
-    checks_server.persistence,
+    checks_keeping.eviction,
+    checks_keeping.memory,
+    checks_keeping.persistence,
     checks_server.replicas,
     checks_server.clock,
     checks_server.expiring_keys,
@@ -108,5 +108,5 @@ def _attempt(check: Callable[[], Finding]) -> Finding:
         if isinstance(exc, ExpiryError):
             return fail(str(exc), "docs/settings.md has every setting, docs/operating.md what to do")
         if isinstance(exc, redis_errors.RedisError):
-            return fail(f"{type(exc).__name__}: {exc}", "see the server's log")
-        return fail(f"this check broke: {exc!r}", "the other checks stand; please report it")
+            return fail(told(exc), "see the server's log")
+        return fail(f"this check broke: {told(exc)}", "the other checks stand; please report it")

@@ -8,7 +8,7 @@ import kombu
 from kombu import Producer
 
 from celery_redis_expiry.doctor.patient import Patient
-from celery_redis_expiry.doctor.report import Finding, fail, ok, warn
+from celery_redis_expiry.doctor.report import Finding, fail, ok, told, warn
 
 
 def broker(patient: Patient) -> Finding:
@@ -24,7 +24,7 @@ def broker(patient: Patient) -> Finding:
         url, driver = connection.as_uri(), connection.transport.driver_type
     except Exception as exc:
         return fail(
-            f"can't be reached: {type(exc).__name__}: {exc}",
+            f"can't be reached: {told(exc)}",
             "start it, or mend broker_url. What is due stays in Redis until the broker takes it",
         )
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,3 +74,9 @@ def fail(text: str, remedy: str, **data: Any) -> Finding:
 
 def unknown(text: str, remedy: str, **data: Any) -> Finding:
     return Finding(UNKNOWN, text, remedy, data)
+
+
+def told(exc: BaseException) -> str:
+    """An error in a line. What a ValueError quotes may be a part of a URL, and so of its password."""
+    text = re.sub(r"'.*'", "'...'", str(exc)) if isinstance(exc, ValueError) else str(exc)
+    return f"{type(exc).__name__}: {text}"

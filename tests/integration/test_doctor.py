@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from tests.servers.redis import RedisServer
 from tests.servers.sentinel import Sentinel
 from tests.site import Site
 from tests.waiting import eventually
+
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +297,18 @@ def test_what_the_user_may_not_look_at(site: Site, make_site: Callable[..., Site
     assert findings["rights"].status == "ok"
     assert {findings[name].status for name in ("eviction", "persistence")} == {"unknown"}
     assert "fail" not in {finding.status for name, finding in findings.items() if name != "workers"}
+
+
+def test_the_documented_user_sees_everything(site: Site, make_site: Callable[..., Site]) -> None:
+    [line] = re.findall(r"^`(\+info .*)`", OPERATING.read_text(), re.MULTILINE)
+    told = re.findall(r"\+[a-z|]+", line)
+    needed = {rule for role in ROLES for rule in rules_of(role)}
+    channels = ["{expiry.ledger.0}:wake", "__keyspace@0__:{expiry.ledger.0}:trigger:*"]
+    app = user(site, make_site, *needed, *told, channels=channels, reset_channels=True)
+    findings = look(app, roles=ROLES)
+    assert "unknown" not in {finding.status for finding in findings.values()}, findings
+    assert findings["persistence"].data["save"] == ""  # CONFIG was read
+    assert findings["rights"].data["user"] == "app"
 
 
 def test_the_namespace(site: Site, make_site: Callable[..., Site]) -> None:

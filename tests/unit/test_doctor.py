@@ -12,7 +12,7 @@ from celery import Celery
 
 from celery_redis_expiry import doctor
 from celery_redis_expiry.connections import parse
-from celery_redis_expiry.doctor import checks_access, checks_server, examine
+from celery_redis_expiry.doctor import checks_access, checks_keeping, checks_server, examine
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import Check, Report, fail, ok, unknown, warn
 from celery_redis_expiry.keys import Channels, Keys
@@ -74,6 +74,15 @@ def test_a_check_that_breaks_or_hangs_stops_no_other(monkeypatch: pytest.MonkeyP
     assert findings["overdue"].status == "unknown"
 
 
+def test_a_broken_url_of_the_broker_is_not_quoted() -> None:
+    """A slash in the password, not escaped: what comes before it looks like the port."""
+    app = Celery("unit", broker="redis://:very/secret@host/0", set_as_current=False)
+    app.conf.expiry_redis_url = f"redis://127.0.0.1:{free_port()}/0"
+    findings = {check.name: check.finding for check in examine(app, timeout=1).checks}
+    assert findings["broker"].status == "fail"
+    assert "very" not in str(findings)
+
+
 def test_without_a_redis_in_the_configuration() -> None:
     report = examine(Celery("unit", broker="memory://", set_as_current=False), timeout=1)
     assert "expiry_redis_url" in report.checks[0].finding.text
@@ -123,7 +132,7 @@ def test_versions(patient: Patient, info: dict[str, Any], status: str, word: str
 )
 def test_memory(patient: Patient, used: int, limit: int, aside: int, status: str) -> None:
     found = server(used_memory=used, maxmemory=limit, mem_not_counted_for_evict=aside)
-    assert checks_server.memory(found, patient).status == status
+    assert checks_keeping.memory(found, patient).status == status
 
 
 @pytest.mark.parametrize(
@@ -140,9 +149,9 @@ def test_a_replica_behind(patient: Patient, state: str, lag: int, status: str) -
 def test_a_failed_write_of_the_aof(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Server, "config", lambda self, name: {"appendfsync": "everysec", "save": ""}[name])
     good = server(aof_enabled=1, aof_last_write_status="ok")
-    assert checks_server.persistence(good, patient).status == "ok"
+    assert checks_keeping.persistence(good, patient).status == "ok"
     bad = server(aof_enabled=1, aof_last_write_status="err")
-    assert checks_server.persistence(bad, patient).status == "fail"
+    assert checks_keeping.persistence(bad, patient).status == "fail"
 
 
 def test_a_failed_snapshot(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +159,6 @@ def test_a_failed_snapshot(patient: Patient, monkeypatch: pytest.MonkeyPatch) ->
         Server, "config", lambda self, name: {"appendfsync": "everysec", "save": "3600 1"}[name]
     )
     good = server(aof_enabled=0, rdb_last_bgsave_status="ok")
-    assert checks_server.persistence(good, patient).status == "warn"
+    assert checks_keeping.persistence(good, patient).status == "warn"
     bad = server(aof_enabled=0, rdb_last_bgsave_status="err")
-    assert checks_server.persistence(bad, patient).status == "fail"
+    assert checks_keeping.persistence(bad, patient).status == "fail"
