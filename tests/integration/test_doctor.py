@@ -207,7 +207,9 @@ def test_persistence(site: Site, settings: dict[str, str], status: str, word: st
 
 def test_persistence_where_config_is_refused(site: Site, make_site: Callable[..., Site]) -> None:
     managed = user(site, make_site, "+@all", "-config")
-    assert look(managed)["persistence"].status == "warn"
+    finding = look(managed)["persistence"]
+    assert finding.status == "warn"
+    assert "CONFIG is refused" in finding.text
     with configured(site, appendonly="yes"):
         assert look(managed)["persistence"].status == "ok"
 
