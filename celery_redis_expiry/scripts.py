@@ -30,8 +30,8 @@ NAMES = (
     "trim",
 )
 
-#: Seconds between two attempts at a slot that a Cluster is migrating.
-MIGRATING = 0.05
+#: Seconds between two attempts at what is refused for a moment only.
+PAUSE = 0.05
 
 #: Stands before every script.
 PRELUDE = """\
@@ -66,8 +66,8 @@ class Script:
     redis-py's `register_script` loads scripts on every primary of a Cluster, though one of them may be down.
 
     Arguments:
-        patience: seconds for which a slot in migration is waited for. Half of its keys are elsewhere then,
-            and the Cluster answers TRYAGAIN, before anything is done.
+        patience: seconds for which a slot in migration is waited for (half of its keys are elsewhere then,
+            and the Cluster answers TRYAGAIN, before anything is done), and a primary without replicas.
     """
 
     def __init__(self, client: Any, name: str, patience: float) -> None:
@@ -85,9 +85,17 @@ class Script:
                 except NoScriptError:
                     return self._client.execute_command("EVAL", self._text, len(keys), *keys, *args)
             except Exception as exc:
-                if not is_migrating(exc) or time.monotonic() > deadline:
+                if not self._passes(exc) or time.monotonic() > deadline:
                     raise
-            time.sleep(MIGRATING)
+            time.sleep(PAUSE)
+
+    def _passes(self, exc: Exception) -> bool:
+        """Whether nothing was done, and another attempt may be luckier."""
+        if has_no_replicas(exc):
+            # in a failover by Sentinel this may be the old primary: a new connection asks for the new one
+            self._client.connection_pool.disconnect()
+            return True
+        return is_migrating(exc)
 
 
 class Scripts:
@@ -99,6 +107,11 @@ class Scripts:
 
     def __getattr__(self, name: str) -> Any:  # for the type checker: every script is set in __init__
         raise AttributeError(name)
+
+
+def has_no_replicas(exc: Exception) -> bool:
+    """Whether a server refused to write for want of replicas (`min-replicas-to-write`)."""
+    return "NOREPLICAS" in str(exc)
 
 
 def is_migrating(exc: Exception) -> bool:

@@ -1,6 +1,16 @@
 """Where the timers' Redis is, and clients for it: one server, Sentinel, or a Cluster."""
 
 from celery_redis_expiry.connections.clients import RETRIES, TIMEOUT, Primary, client, primaries
-from celery_redis_expiry.connections.location import Location, locate, parse
+from celery_redis_expiry.connections.location import Location, broker_location, locate, parse
 
-__all__ = ["RETRIES", "TIMEOUT", "Location", "Primary", "client", "locate", "parse", "primaries"]
+__all__ = [
+    "RETRIES",
+    "TIMEOUT",
+    "Location",
+    "Primary",
+    "broker_location",
+    "client",
+    "locate",
+    "parse",
+    "primaries",
+]

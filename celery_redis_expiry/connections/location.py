@@ -60,6 +60,12 @@ class Location:
     cluster: tuple[tuple[str, int], ...] = ()
     options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def door(self) -> object:
+        """What leads to the server: two locations with the same door are on the same one."""
+        if self.sentinels:
+            return self.sentinel_options["master_name"]
+        return self.options.get("unix_socket_path") or (self.options.get("host"), self.options.get("port"))
+
 
 def locate(app: Any) -> Location:
     """Where the timers of a Celery app live.
@@ -71,12 +77,9 @@ def locate(app: Any) -> Location:
     conf = app.conf
     if settings.redis_url:
         return parse(settings.redis_url, settings.redis_options or {}, None, "expiry_redis_url")
-    broker = conf.broker_write_url or conf.broker_url
-    if isinstance(broker, list | tuple):
-        # several broker URLs are Celery's failover list; only sentinels are several doors to the same Redis
-        broker = ";".join(broker) if str(broker[0]).startswith("sentinel") else broker[0]
-    if broker and _scheme(broker) in SCHEMES:
-        return parse(broker, conf.broker_transport_options or {}, conf.broker_use_ssl, "broker_url")
+    broker = broker_location(app)
+    if broker is not None:
+        return broker
     backend = conf.result_backend
     if isinstance(backend, str) and _scheme(backend) in SCHEMES:
         options = {"username": conf.redis_username, "password": conf.redis_password}
@@ -88,6 +91,18 @@ def locate(app: Any) -> Location:
         "(CELERY_EXPIRY_REDIS_URL in Django's settings). If this is not your app at all: give app=, or call "
         "app.set_default() where it is made, since Celery's current app is each thread's own"
     )
+
+
+def broker_location(app: Any) -> Location | None:
+    """Where the broker of a Celery app is, if it is a Redis."""
+    conf = app.conf
+    broker = conf.broker_write_url or conf.broker_url
+    if isinstance(broker, list | tuple):
+        # several broker URLs are Celery's failover list; only sentinels are several doors to the same Redis
+        broker = ";".join(broker) if str(broker[0]).startswith("sentinel") else broker[0]
+    if not broker or _scheme(broker) not in SCHEMES:
+        return None
+    return parse(broker, conf.broker_transport_options or {}, conf.broker_use_ssl, "broker_url")
 
 
 def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -> Location:

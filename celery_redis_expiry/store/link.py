@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, client
 from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable
-from celery_redis_expiry.scripts import Scripts, is_migrating
+from celery_redis_expiry.scripts import Scripts, has_no_replicas, is_migrating
 
 
 class Link:
@@ -20,7 +20,7 @@ class Link:
     Arguments:
         timeout: seconds for one attempt.
         retries: how often a call is repeated after a lost connection.
-        patience: seconds for which a call waits for a Cluster slot in migration.
+        patience: seconds for which a call waits for a Cluster slot in migration, or for replicas.
     """
 
     def __init__(
@@ -76,6 +76,10 @@ class Link:
         except redis_errors.ResponseError as exc:
             if "maxmemory" in str(exc):
                 raise StoreFull(f"{where} is at its maxmemory, nothing was stored: {exc}") from exc
+            if has_no_replicas(exc):
+                raise StoreUnavailable(
+                    f"{where} refuses to write while it has too few replicas (min-replicas-to-write): {exc}"
+                ) from exc
             if "READONLY" in str(exc):
                 raise StoreUnavailable(
                     f"{where} is a read-only replica: point the setting at its primary"

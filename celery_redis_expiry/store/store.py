@@ -131,6 +131,13 @@ class Store:
             tags = [shard.keys.namespace for shard in shards or self.shards]
             return primaries(self.location, self.link.client, tags)
 
+    def server(self) -> str:
+        """Which server holds the timers, by its run id; "" for a Cluster."""
+        if self.location.cluster:
+            return ""
+        with self.link.translated():
+            return str(self.link.client.info("server")["run_id"])
+
     def refresh(self) -> None:
         """Ask a Cluster who owns what now."""
         with self.link.translated():

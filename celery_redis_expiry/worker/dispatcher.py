@@ -146,7 +146,7 @@ class Dispatcher(Loop):
                 self._settler.bury(claim, str(exc))
                 continue
             claim.id = stored.id
-            if self._lanes.was_published(claim.member):
+            if self._lanes.was_published(claim.member) and self._publisher.is_apart(self._store):
                 # recovered after a lease in which Redis could not be told: the broker has it
                 self._settler.ack(token, [claim])
             else:

@@ -6,8 +6,10 @@ import logging
 import time
 from typing import Any
 
+from celery_redis_expiry.connections import broker_location
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.messages import apply_canvas, message
+from celery_redis_expiry.store import Store
 from celery_redis_expiry.worker.publishing.confirms import Blocked, ConfirmedBatches
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
@@ -17,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds within which a broker connection must answer.
 CONNECT_TIMEOUT = 5.0
+#: Seconds within which a Redis broker must answer, unless broker_transport_options say otherwise.
+ANSWER_TIMEOUT = 10.0
 #: Seconds after which an idle connection is asked for a sign of life before anything is sent: what fails
 #: then is known not to be published.
 IDLE = 1.0
@@ -78,11 +82,14 @@ class Publisher:
     def _open(self) -> None:
         # of our own, not from kombu's pools: confirms are counted per batch here and not waited for one by
         # one, and a connection that is given up must leave no place in a pool occupied
+        options = {"confirm_publish": False}
         connection = self._app.connection_for_write(
-            heartbeat=0,
-            connect_timeout=CONNECT_TIMEOUT,
-            transport_options={"confirm_publish": False},
+            heartbeat=0, connect_timeout=CONNECT_TIMEOUT, transport_options=options
         )
+        if connection.transport.driver_type == "redis":
+            # kombu waits for ever by default: on a half-open connection the quarter of an hour that TCP does
+            patience = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), ANSWER_TIMEOUT)
+            connection.transport_options = {**patience, **(connection.transport_options or {})}
         try:
             connection.ensure_connection(
                 max_retries=max(1, len(connection.alt)),
@@ -101,6 +108,23 @@ class Publisher:
         except BaseException:
             connection.release()
             raise
+
+    def is_apart(self, store: Store) -> bool:
+        """Whether the broker is certainly not the Redis that holds the timers.
+
+        One server loses message and ack together: a crash or a failover takes both back.
+        """
+        try:
+            broker = broker_location(self._app)
+            if broker is None or store.location.cluster:
+                return True
+            # by name too: during a failover the two connections may see two servers
+            if store.location.door() == broker.door() or self._sender is None:
+                return False
+            return self._sender.server() != store.server()
+        except Exception as exc:
+            logger.debug("expiry: whether the broker is the timers' Redis can't be told: %r", exc)
+            return False
 
     def _warn_of_unbatched(self, connection: Any) -> None:
         if not self._warned and (connection.transport_options or {}).get("retry_on_timeout"):

@@ -33,6 +33,10 @@ class OneByOne:
     def ask(self) -> None:
         """A round trip, which fails where the connection is dead. Not every transport has one."""
 
+    def server(self) -> str:
+        """Which Redis server the broker is, by its run id; "" where it is something else."""
+        return ""
+
     def declare(self, parcel: Parcel) -> None:
         """Declare what the message needs, so that nothing but sending is left to fail."""
         for entity in parcel.arguments.pop("declare"):
@@ -83,6 +87,9 @@ class RedisBatches(OneByOne):
 
     def ask(self) -> None:
         self.producer.channel.client.ping()
+
+    def server(self) -> str:
+        return str(self.producer.channel.client.info("server")["run_id"])
 
     def send(self, parcels: list[Parcel], lease: Lease) -> None:
         if not (hasattr(self.producer, "batch") and self.producer.supports_batch_publish):
