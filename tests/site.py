@@ -60,7 +60,7 @@ class Site:
         }
         self.app: Celery = ledger_app.build({**self.config, "current": False})
         self.redis: redis.Redis = server.client()
-        self.queues: redis.Redis = self.beside.client()
+        self.queues: redis.Redis = (server if broker == server.url() else self.beside).client()
         self._ledger = self.beside.client(LEDGER_DB)
         self._workers: list[Worker] = []
         self._show_log = show_log
@@ -185,7 +185,7 @@ class Site:
 
     def wait_broker_empty(self, queue: str = "celery") -> None:
         """Until no message is queued or being worked on."""
-        if self.config["broker"].startswith("redis"):
+        if self.config["broker"].startswith(("redis", "sentinel")):
             eventually(
                 lambda: not self.queues.llen(queue) and not self.queues.hlen("unacked"), what="empty broker"
             )
