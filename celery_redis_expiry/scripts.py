@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from collections.abc import Sequence
-from hashlib import sha1
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -73,7 +75,7 @@ class Script:
     def __init__(self, client: Any, name: str, patience: float) -> None:
         self._client = client
         self._text = program(name)
-        self._sha = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._sha = known_by(self._text)
         self._patience = patience
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -127,3 +129,31 @@ def source(name: str) -> str:
 def program(name: str) -> str:
     """What Redis is sent for one script, and knows by its SHA1."""
     return PRELUDE + source(name)
+
+
+def known_by(text: str) -> str:
+    """The SHA1 that Redis knows a script by."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def refused_command(error: str) -> str | None:
+    """What the user of an ACL was refused, by the error of Redis: "ZADD", or None for another error.
+
+    Before Redis 8 the refusal of a command inside a script names but the script's line.
+    """
+    named = re.search(r"permissions to run the '([^']+)' command", error)
+    if named:
+        return named.group(1).upper()
+    if "can't run this command or subcommand" not in error:
+        return None
+    place = re.search(r"([0-9a-f]{40}).*?@user_script:(\d+)", error)
+    lines = _lines().get(place.group(1), []) if place else []
+    line = lines[int(place.group(2)) - 1] if place and lines else ""
+    return " or ".join(dict.fromkeys(re.findall(r"redis\.p?call\('(\w+)'", line))) or "a command"
+
+
+@cache
+def _lines() -> dict[str, list[str]]:
+    """The lines of each script by the SHA1 that Redis knows it by."""
+    programs = map(program, NAMES)
+    return {known_by(text): text.splitlines() for text in programs}

@@ -60,6 +60,11 @@ class Location:
     cluster: tuple[tuple[str, int], ...] = ()
     options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def user(self) -> str:
+        """Whom Redis takes us for, as far as it is configured."""
+        return str(self.options.get("username") or "default")
+
     def door(self) -> object:
         """What leads to the server: two locations with the same door are on the same one."""
         if self.sentinels:

@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, client
 from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable
-from celery_redis_expiry.scripts import Scripts, has_no_replicas, is_migrating
+from celery_redis_expiry.scripts import Scripts, has_no_replicas, is_migrating, refused_command
 
 
 class Link:
@@ -83,6 +83,13 @@ class Link:
             if "READONLY" in str(exc):
                 raise StoreUnavailable(
                     f"{where} is a read-only replica: point the setting at its primary"
+                ) from exc
+            command = refused_command(str(exc))
+            if command or isinstance(exc, redis_errors.NoPermissionError):
+                what = f"run {command}" if command else "touch the keys"
+                raise StoreUnavailable(
+                    f"{where}: the Redis user {self.location.user!r} may not {what} ({exc}): see "
+                    'docs/settings.md, "Users of an ACL"'
                 ) from exc
             raise StoreUnavailable(f"{where} refused a command: {exc}") from exc
         except (redis_errors.RedisError, redis_errors.RedisClusterException) as exc:

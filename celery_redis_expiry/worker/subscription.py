@@ -40,6 +40,7 @@ class Subscription:
         self._client: Any = primary.client(retries=0)
         self._channels = channels
         self._patterns = {channels.events, channels.wake}
+        self._user = primary.location.user
         self._pubsub: Any = None
         self._confirmed: set[str] = set()
         self._heard = 0.0
@@ -70,8 +71,9 @@ class Subscription:
         except redis_errors.NoPermissionError as exc:
             self.close()
             raise StoreUnavailable(
-                f"the Redis user may not subscribe ({exc}): give it the channels &{self._channels.wake} and "
-                f"&{self._channels.events}. Until then timers are looked for every second"
+                f"the Redis user {self._user!r} may not subscribe ({exc}): give it +psubscribe +ping and the "
+                f"channels &{self._channels.wake} and &{self._channels.events}. Until then timers are looked "
+                "for every second"
             ) from exc
         except (redis_errors.RedisError, OSError) as exc:
             self.close()
