@@ -465,6 +465,23 @@ def test_what_is_documented_is_enough(redis_server: RedisServer, make_bench: Any
         assert denied(redis_server, USER) == set(), name
 
 
+def test_another_database_and_a_prefix(redis_server: RedisServer, tmp_path: Path) -> None:
+    url = make_user(redis_server, USER, PRODUCER, WORKER, database=3, prefix="shop:")
+    options = {"global_keyprefix": "shop:"}
+    site = Site(redis_server, tmp_path, expiry_redis_url=url, expiry_redis_options=options)
+    store = store_of(site.app)
+    heard = Subscription(store.location, store.keys)
+    forget_denied(redis_server)
+    try:
+        schedule_on_expiry(site.record(1), seconds=600)
+        assert store.counts()["waiting"] == 1
+        eventually(lambda: [one for one in heard.messages(0.1) if one.kind == "subscribed"], timeout=2)
+    finally:
+        heard.close()
+        site.close()
+    assert denied(redis_server, USER) == set()
+
+
 @pytest.fixture
 def server(shared_redis: Callable[..., RedisServer]) -> RedisServer:
     server = shared_redis(use="acl")
