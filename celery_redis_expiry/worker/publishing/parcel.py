@@ -9,8 +9,9 @@ from kombu.exceptions import OperationalError
 
 from celery_redis_expiry.timer import Claimed
 
-#: AMQP reply codes that trying again won't change: access refused, not found, unroutable, not equivalent.
-FOR_GOOD = {403, 404, 312, 406}
+#: AMQP reply codes that trying again won't change: access refused, not found, unroutable, not equivalent, and
+#: an unknown type of exchange, for which RabbitMQ closes even the connection.
+FOR_GOOD = {403, 404, 312, 406, 503, 540}
 
 
 @dataclass

@@ -117,9 +117,13 @@ class RedisBatches(OneByOne):
         except Exception as exc:
             verdict, reason = judge(exc, self.connection)
             self.lost = verdict == "lost"
-            for parcel in parcels:
-                if parcel.outcome is None:
-                    parcel.settle(OUTCOMES.get(verdict, verdict), reason)
+            left = [parcel for parcel in parcels if parcel.outcome is None]
+            if verdict in ("failed", "refused"):
+                # one of them can't be made a command, which is found before any is sent
+                super().send(left, lease)
+                return
+            for parcel in left:
+                parcel.settle(OUTCOMES.get(verdict, verdict), reason)
             return
         for parcel, start, stop in spans:
             errors = [answer for answer in answers[start:stop] if isinstance(answer, Exception)]
