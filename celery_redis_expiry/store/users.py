@@ -64,7 +64,8 @@ class Users(ShardBase):
                     expected[i] = now_current
                     again.append(i)
                 else:
-                    outcomes[i] = Outcome(status, as_ms(due), now_current, id)
+                    # a damaged message has lost its task id
+                    outcomes[i] = Outcome(status, as_ms(due), now_current, id or label_of(now_current))
             if not again:
                 return [outcome for outcome in outcomes if outcome is not None]
             todo = again
