@@ -1,0 +1,44 @@
+"""A whole key replaced by one of another type: the worker says so, waits, and goes on when it is mended."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from tests.fuzz.rounds import fired, forget, schedule_sane, settled
+from tests.servers.workers import Worker
+from tests.site import Site
+from tests.waiting import eventually
+
+#: Without these nothing can fire.
+VITAL = ("due", "parked", "timers", "claimed", "claims")
+OTHERS = ("names", "ids", "dead", "reasons", "pacers", "namespace")
+
+
+@pytest.mark.parametrize("broken", [*VITAL, *OTHERS])
+def test_it_goes_on_when_mended(
+    troubled_site: Site, troubled_worker: Worker, raw: redis.Redis, broken: str
+) -> None:
+    site, key = troubled_site, troubled_site.key(broken)
+    forget(site, raw)
+    said = len(troubled_worker.log)
+    sane = schedule_sane(site)
+    kept = raw.dump(key)
+    raw.set(key, b"\xffgarbage")
+    past = site.now() + 2
+    if broken in VITAL:
+        eventually(lambda: "WRONGTYPE" in troubled_worker.log[said:], what=troubled_worker.process.tail)
+    eventually(lambda: site.now() > past, what="all fell due meanwhile")
+    assert troubled_worker.process.running
+    if broken in VITAL:
+        assert fired(site) == []
+    raw.delete(key)
+    if kept is not None:
+        raw.restore(key, 0, kept)
+    eventually(lambda: set(fired(site)) >= sane, timeout=30, what=troubled_worker.process.tail)
+    settled(site, troubled_worker)
+    assert sorted(fired(site)) == sorted(sane)
+    text = troubled_worker.log[said:]
+    assert "Traceback" not in text, text
+    assert len(text.splitlines()) < 20, text
+    assert site.stored() == {}

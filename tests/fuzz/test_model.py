@@ -1,0 +1,498 @@
+"""Random lives of timers, on real Redis through the real Store, against a model in plain Python.
+
+Redis can't be given a clock, so time passes by moving what is stored: an hour passes when every score, due
+time and TTL is an hour less. That is what each script would see on a server whose clock had gone on by an
+hour. Whatever lies ahead is due at half past, and time passes by whole hours, so that the moments for which a
+script really takes decide nothing.
+
+A lost reply is a script that is sent twice, by redis-py itself: see `Repeating`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from celery_redis_expiry import cancel, get_timer, reschedule
+from celery_redis_expiry.keys import new_token
+from celery_redis_expiry.store import RECHECK_MS, Store, store_of
+from celery_redis_expiry.timer import Claimed, Request, Stored
+from tests.fuzz.model import FOREVER, Generation, Model
+from tests.fuzz.profiles import effort
+from tests.servers.redis import RedisServer
+
+HOUR = 3_600_000.0
+LEASE = 1.5  # hours
+#: ms by which two times may differ that are the same: far more than a test takes, far less than half an hour
+SAME = 60_000.0
+NAMES = ["a", "b", "own 1", "x:y"]
+OWN_IDS = ["own 1", "own 2", "a"]
+MODES = ["replace", "keep", "extend", "raise"]
+SCORED = ("due", "parked", "claimed", "dead")
+
+#: hours ahead; None is at once, and less than 0 has passed
+delays = st.sampled_from([0.5, 1.5, 2.5, 3.5, None, -0.5])
+own_ids = st.one_of(st.none(), st.sampled_from(OWN_IDS))
+
+
+class Repeating:
+    """The scripts of a store; with `twice` each is sent again, as redis-py does where the reply was lost.
+
+    What the caller hears is the second answer. Acks and the like answer how many they changed, which is
+    nothing the second time: the first counts there, and that the repetition changed nothing.
+    """
+
+    COUNTS = ("ack", "release", "bury", "recover")
+
+    def __init__(self, scripts: Any) -> None:
+        self._scripts = scripts
+        self.twice = False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        script = getattr(self._scripts, name)
+
+        def call(**arguments: Any) -> Any:
+            answer = script(**arguments)
+            if self.twice and name not in ("look", "inspect"):
+                again = script(**arguments)
+                answer = answer if name in self.COUNTS else again
+            return answer
+
+        return call
+
+
+class Lives(RuleBasedStateMachine):
+    """One namespace, and what anybody may do to it."""
+
+    app: Celery
+    store: Store
+    scripts: Repeating
+    client: redis.Redis
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.model = Model(recheck=RECHECK_MS)
+        self.skew = 0.0
+        self.made = 0
+        self.held: list[Claimed] = []
+        self.members: list[str] = []
+        self.pubsub = self.client.pubsub(ignore_subscribe_messages=True)
+        self.pubsub.subscribe(self.store.keys.wake)
+        self.pubsub.get_message(timeout=5)
+        self.wake = 0.0  # when the pacer looks next
+        self.seen: set[str] = set()  # what it or the listener was told to be due
+        self.tick()
+
+    def teardown(self) -> None:
+        self.pubsub.close()
+
+    def tick(self) -> None:
+        """The model's clock, which is Redis's and the hours that were made to pass."""
+        seconds, micros = self.client.time()
+        self.model.now = seconds * 1000 + micros / 1000 + self.skew
+
+    def after_this_millisecond(self) -> None:
+        """A key lives until now > due: what was made due now is due after that."""
+        began = int(self.model.now)
+        while int(self.model.now) <= began + 1:
+            self.tick()
+
+    # -- users
+
+    def request(
+        self, mode: str, delay: float | None, name: str | None, id: str | None
+    ) -> tuple[Request, Callable[[Any], None]]:
+        """A request, and what compares its outcome with the model's."""
+        self.made += 1
+        id = id or f"id {self.made}"
+        name = None if name == id else name
+        content = f"content {self.made}"
+        stored = Stored(id, {"kind": "message", "task": content})
+        due = self.model.now + (delay or 0) * HOUR
+        when = "+0" if delay is None else f"={int(due - self.skew)}"
+        if delay is not None and delay > 0 and self.made % 2:
+            when = f"+{int(delay * HOUR)}"
+
+        def check(outcome: Any) -> None:
+            status, current, made = self.model.schedule(mode, due, name or "", id, content)
+            assert outcome.status == status, (outcome, status)
+            if made is None:
+                assert current
+                assert (outcome.member, outcome.id) == (current.member, current.id)
+                return
+            assert outcome.id == made.id
+            assert abs(outcome.due + self.skew - due) < SAME
+            made.member = outcome.member
+            self.members.append(outcome.member)
+            self.model.add(mode, name or "", made, current)
+
+        return Request(stored, when, mode, name, id), check
+
+    @rule(
+        mode=st.sampled_from(MODES),
+        delay=delays,
+        name=st.one_of(st.none(), st.sampled_from(NAMES)),
+        id=own_ids,
+        twice=st.booleans(),
+    )
+    def schedule(self, mode: str, delay: float | None, name: str | None, id: str | None, twice: bool) -> None:
+        self.tick()
+        request, check = self.request(mode, delay, name, id)
+        self.scripts.twice = twice
+        [outcome] = self.store.schedule([request])
+        check(outcome)
+        self.after_this_millisecond()
+
+    @rule(
+        wanted=st.lists(
+            st.tuples(st.sampled_from(MODES), delays, st.sampled_from([*NAMES, None])),
+            min_size=2,
+            max_size=4,
+            unique_by=lambda each: each[2] or object(),
+        ),
+        twice=st.booleans(),
+    )
+    def schedule_many(self, wanted: list[tuple[str, float | None, str | None]], twice: bool) -> None:
+        self.tick()
+        pairs = [self.request(mode, delay, name, None) for mode, delay, name in wanted]
+        self.scripts.twice = twice
+        outcomes = self.store.schedule([request for request, _ in pairs])
+        for outcome, (_, check) in zip(outcomes, pairs, strict=True):
+            check(outcome)
+        self.after_this_millisecond()
+
+    @rule(whom=st.sampled_from([*NAMES, *OWN_IDS]), twice=st.booleans())
+    def cancel(self, whom: str, twice: bool) -> None:
+        self.tick()
+        self.scripts.twice = twice
+        assert cancel(whom, app=self.app) == self.model.cancel(whom)
+
+    @rule(whom=st.sampled_from([*NAMES, *OWN_IDS]), delay=delays, twice=st.booleans())
+    def reschedule(self, whom: str, delay: float | None, twice: bool) -> None:
+        self.tick()
+        found = self.model.find(whom)
+        self.scripts.twice = twice
+        seconds = max(delay or 0, 0) * HOUR / 1000
+        answer = reschedule(whom, seconds, app=self.app)
+        assert answer == (found is not None)
+        if found is not None:
+            name = found.label if found.label != found.id else ""
+            due = self.model.now + seconds * 1000
+            status, current, made = self.model.schedule("move", due, name, found.id, "")
+            # the task id may be another timer's by now: then that one moves
+            if made is None:
+                assert status == "missing"
+                return
+            generations = {each.decode() for each in self.client.hkeys(self.store.keys.timers)}
+            [made.member] = generations - set(self.model.timers)
+            self.members.append(made.member)
+            self.model.add("move", name, made, current)
+        self.after_this_millisecond()
+
+    # -- expiry workers
+
+    @rule()
+    def look(self) -> None:
+        self.tick()
+        look = self.store.look("pacer", limit=1000, parked=1000)
+        overdue = [each.member for each in self.model.overdue()]
+        assert sorted(member for member, _ in look.due) == sorted(overdue)
+        assert [due for _, due in look.due] == sorted(due for _, due in look.due)
+        again = [each for each in self.model.timers.values() if each.home == "parked"]
+        assert sorted(look.parked) == sorted(each.member for each in again if each.score < self.model.now)
+        while self.pubsub.get_message(timeout=0):
+            pass
+        self.wake = look.wake + self.skew
+        self.seen = set(overdue)
+
+    @rule(data=st.data(), twice=st.booleans())
+    def touch(self, data: st.DataObject, twice: bool) -> None:
+        members = self.some(data)
+        self.tick()
+        self.scripts.twice = twice
+        self.store.touch(members)
+        for member in members:
+            self.model.touch(member)
+        self.after_this_millisecond()
+
+    @rule(data=st.data(), twice=st.booleans())
+    def claim(self, data: st.DataObject, twice: bool) -> None:
+        """What the index says, and what events say, true or not."""
+        told = [(member, data.draw(st.booleans())) for member in self.some(data)]
+        told += [(each.member, False) for each in self.model.overdue() if each.member not in dict(told)]
+        self.tick()
+        token = new_token()
+        self.scripts.twice = twice
+        claims = self.store.claim(told, token=token, lease=LEASE * HOUR / 1000)
+        taken = [self.model.take(member, expired, token, LEASE * HOUR) for member, expired in told]
+        assert [claim.member for claim in claims] == [each.member for each in taken if each]
+        for claim in claims:
+            timer = self.model.timers[claim.member]
+            stored = Stored.decode(claim.record)
+            claim.id = stored.id
+            assert timer.claim
+            assert (stored.id, stored.content["task"]) == (timer.id, timer.content)
+            assert claim.attempts == timer.claim.attempts
+            assert abs(claim.due + self.skew - timer.claim.due) < SAME
+        self.held += claims
+
+    def some(self, data: st.DataObject) -> list[str]:
+        """A few members, of forgotten generations too."""
+        if not self.members:
+            return []
+        return data.draw(st.lists(st.sampled_from(self.members), max_size=4, unique=True))
+
+    def one_held(self, data: st.DataObject) -> Claimed:
+        """A claim of any worker: one that still holds, or one that is another's by now."""
+        return data.draw(st.sampled_from(self.held))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), twice=st.booleans())
+    def ack(self, data: st.DataObject, twice: bool) -> None:
+        claim = self.one_held(data)
+        self.tick()
+        self.scripts.twice = twice
+        holds = self.model.held(claim.member, claim.token) is not None
+        assert self.store.ack(claim.token, [claim]) == holds
+        self.model.ack(claim.member, claim.token)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), hours=st.sampled_from([0.0, 1.5, 2.5]), tried=st.booleans(), twice=st.booleans())
+    def release(self, data: st.DataObject, hours: float, tried: bool, twice: bool) -> None:
+        claim = self.one_held(data)
+        self.tick()
+        self.scripts.twice = twice
+        holds = self.model.held(claim.member, claim.token) is not None
+        assert self.store.release(claim.token, [claim], delay=hours * HOUR / 1000, tried=tried) == holds
+        self.model.release(claim.member, claim.token, hours * HOUR, tried)
+        self.after_this_millisecond()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), twice=st.booleans())
+    def prolong(self, data: st.DataObject, twice: bool) -> None:
+        claim = self.one_held(data)
+        self.tick()
+        self.scripts.twice = twice
+        lost = self.store.prolong(claim.token, [claim], LEASE * HOUR / 1000)
+        kept = self.model.prolong(claim.member, claim.token, LEASE * HOUR)
+        assert lost == (set() if kept else {claim.member})
+
+    @rule(twice=st.booleans())
+    def recover(self, twice: bool) -> None:
+        self.tick()
+        self.scripts.twice = twice
+        assert self.store.recover(1000) == len(self.model.recover())
+        self.after_this_millisecond()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), twice=st.booleans())
+    def bury(self, data: st.DataObject, twice: bool) -> None:
+        claim = self.one_held(data)
+        self.tick()
+        self.scripts.twice = twice
+        assert self.store.bury(claim, f"why {claim.label}", "test") == self.model.bury(
+            claim.member, claim.token
+        )
+
+    # -- operators
+
+    @rule(data=st.data(), discard=st.booleans(), twice=st.booleans())
+    def settle_dead_letter(self, data: st.DataObject, discard: bool, twice: bool) -> None:
+        letters = self.store.dead_letters()
+        assert {letter.member for letter in letters} == self.at("dead")
+        assert all(letter.reason == f"why {letter.label}" for letter in letters)
+        if not letters:
+            return
+        letter = data.draw(st.sampled_from(sorted(letters, key=lambda each: self.members.index(each.member))))
+        self.tick()
+        self.scripts.twice = twice
+        if discard:
+            assert self.store.discard(letter) == self.model.discard(letter.member)
+        else:
+            assert self.store.retry(letter) == self.model.retry(letter.member)
+        self.scripts.twice = False
+        assert not self.store.discard(letter)
+        self.after_this_millisecond()
+
+    # -- time and strangers
+
+    @rule(hours=st.integers(1, 3))
+    def time_passes(self, hours: int) -> None:
+        """Everything stored is hours older; what a TTL did not outlast is gone, as if expired."""
+        ms = int(hours * HOUR)
+        keys, raw = self.store.keys, self.client
+        for name in (*SCORED, "pacers"):
+            for member in raw.zrange(getattr(keys, name), 0, -1):
+                raw.zincrby(getattr(keys, name), -ms, member)
+        for member, claim in raw.hgetall(keys.claims).items():
+            token, due, attempts = claim.decode().split(":")
+            raw.hset(keys.claims, member, f"{token}:{int(due) - ms}:{attempts}")
+        for key in raw.scan_iter("*", count=1000):
+            ttl = raw.pttl(key)
+            if 0 <= ttl <= ms:
+                raw.delete(key)
+            elif ttl > ms:
+                raw.pexpire(key, ttl - ms)
+        self.skew += ms
+        self.tick()
+        self.model.pass_time(0)
+        self.wake = 0.0
+
+    @rule(data=st.data(), what=st.sampled_from(["EXPIRE", "PERSIST", "DEL", "SET"]), hours=delays)
+    def stranger(self, data: st.DataObject, what: str, hours: float | None) -> None:
+        """Any client in any language does something to a trigger key."""
+        waiting = [timer for timer in self.model.timers.values() if timer.waiting]
+        if not waiting:
+            return
+        timer = data.draw(st.sampled_from(sorted(waiting, key=lambda each: self.members.index(each.member))))
+        key = self.store.keys.trigger(timer.member)
+        self.tick()
+        if what == "SET":
+            self.client.set(key, "mine")
+            timer.trigger = FOREVER
+        elif timer.trigger is not None:
+            if what == "EXPIRE":
+                ms = int(max(hours or 0, 0) * HOUR)
+                self.client.pexpire(key, ms)
+                timer.trigger = self.model.now + ms if ms else None
+            elif what == "PERSIST":
+                self.client.persist(key)
+                timer.trigger = FOREVER
+            else:
+                self.client.delete(key)
+                timer.trigger = None
+
+    # -- what must hold after every step
+
+    def at(self, home: str) -> set[str]:
+        return {member for member, timer in self.model.timers.items() if timer.home == home}
+
+    @invariant()
+    def redis_holds_what_the_model_holds(self) -> None:
+        keys, timers = self.store.keys, self.model.timers
+        pipe = self.client.pipeline()
+        for name in SCORED:
+            pipe.zrange(getattr(keys, name), 0, -1, withscores=True)
+        for name in ("timers", "names", "ids", "claims", "reasons"):
+            pipe.hgetall(getattr(keys, name))
+        pipe.keys("*")
+        *answers, stored_keys = pipe.execute()
+        homes = {
+            name: {member.decode(): score for member, score in pairs}
+            for name, pairs in zip(SCORED, answers[:4], strict=True)
+        }
+        hashes = {
+            name: {field.decode(): value.decode() for field, value in pairs.items()}
+            for name, pairs in zip(("timers", "names", "ids", "claims", "reasons"), answers[4:], strict=True)
+        }
+        for name, members in homes.items():
+            assert set(members) == self.at(name), name
+            for member, score in members.items():
+                assert abs(score + self.skew - timers[member].score) < SAME, (name, member)
+        assert set(hashes["timers"]) == set(timers)
+        for member, record in hashes["timers"].items():
+            stored = Stored.decode(record.encode())
+            assert (stored.id, stored.content["task"]) == (timers[member].id, timers[member].content)
+        assert hashes["names"] == self.model.names
+        assert hashes["ids"] == self.model.ids
+        assert set(hashes["reasons"]) == self.at("dead")
+        assert set(hashes["claims"]) == {member for member, timer in timers.items() if timer.claim}
+        for member, value in hashes["claims"].items():
+            token, due, attempts = value.split(":")
+            claim = timers[member].claim
+            assert claim
+            assert (token, int(attempts)) == (claim.token, claim.attempts)
+            assert abs(int(due) + self.skew - claim.due) < SAME
+        prefix = keys.trigger("")
+        triggers = {key.decode()[len(prefix) :] for key in stored_keys if key.decode().startswith(prefix)}
+        assert triggers == {member for member, timer in timers.items() if timer.trigger is not None}
+        for member in triggers:
+            self.check_ttl(timers[member])
+        others = {
+            key.decode() for key in stored_keys if not key.decode().startswith((prefix, keys.answer("")))
+        }
+        assert others <= {getattr(keys, name) for name in (*SCORED, *hashes, "pacers", "namespace")}
+
+    def check_ttl(self, timer: Generation) -> None:
+        ttl = self.client.pttl(self.store.keys.trigger(timer.member))
+        if isinstance(timer.trigger, float):
+            self.tick()
+            assert abs(self.model.now + ttl - timer.trigger) < SAME
+        else:
+            assert ttl == -1
+
+    @invariant()
+    def pointers_point_to_timers(self) -> None:
+        """Nothing is left of forgotten timers; this is what says so of the model itself."""
+        for member in {*self.model.names.values(), *self.model.ids.values()}:
+            assert self.model.timers[member].home != "dead"
+
+    @invariant()
+    def users_are_told_the_truth(self) -> None:
+        counts = self.store.counts()
+        homes = [timer.home for timer in self.model.timers.values()]
+        told = {"waiting": "due", "parked": "parked", "claimed": "claimed", "dead": "dead"}
+        assert counts == {name: homes.count(home) for name, home in told.items()}
+        for target in {*NAMES, *OWN_IDS}:
+            found, timer = self.model.find(target), get_timer(target, app=self.app)
+            assert (found is None) == (timer is None), target
+            if found is None or timer is None:
+                continue
+            parked = found.waiting and found.trigger == FOREVER
+            state = "claimed" if found.home == "claimed" else "parked" if parked else "waiting"
+            name = found.label if found.label != found.id else None
+            assert (timer.id, timer.name, timer.task, timer.state) == (found.id, name, found.content, state)
+            due = found.score
+            if found.home == "claimed":
+                assert found.claim
+                due = found.claim.due
+            elif isinstance(found.trigger, float):
+                due = found.trigger
+            if parked:
+                assert timer.due is None
+            else:
+                assert timer.due is not None
+                assert abs(timer.due.timestamp() * 1000 + self.skew - due) < SAME
+
+    @invariant()
+    def no_pacer_sleeps_past_what_is_due(self) -> None:
+        """Since it looked, whatever became due was announced to it or to the listener."""
+        while message := self.pubsub.get_message(timeout=0):
+            text = message["data"].decode()
+            if text.startswith("!"):
+                self.seen.add(text[1:])
+            else:
+                self.wake = min(self.wake, int(text) + self.skew)
+        self.tick()
+        if self.wake > self.model.now:
+            unheard = [each.member for each in self.model.overdue() if each.member not in self.seen]
+            assert not unheard, "it sleeps on"
+
+
+@pytest.mark.timeout(3600)
+def test_any_life(redis_server: RedisServer) -> None:
+    app = Celery("model", broker=redis_server.url(), set_as_current=False)
+    store = store_of(app)
+    client = redis_server.raw_client()
+    repeating = Repeating(store._scripts)
+    store._scripts = repeating  # type: ignore[assignment]
+    machine = type("Lives", (Lives,), {"app": app, "store": store, "scripts": repeating, "client": client})
+    examples = int(os.environ.get("FUZZ_LIVES", 25))
+    run_state_machine_as_test(
+        machine, settings=effort(examples=examples, long=20 * examples, stateful_step_count=50)
+    )
+    client.close()
