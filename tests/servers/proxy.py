@@ -1,4 +1,4 @@
-"""A TCP proxy that fails as networks do: a reply lost after the command was executed, a cut, a refusal."""
+"""A TCP proxy that fails as networks do: a lost reply, a cut, a refusal, slowness, a peer that is silent."""
 
 from __future__ import annotations
 
@@ -14,24 +14,42 @@ from tests.servers.resp import Command, CommandReader
 
 Predicate = Callable[[Command], bool]
 Upstream = tuple[str, int]
+Pair = tuple[socket.socket, socket.socket]
 
 
 class Proxy:
-    """In front of `upstream`, on a free port. With `redis=True` it can fail chosen commands."""
+    """In front of `upstream`, on a free port. With `redis=True` it can fail chosen commands.
 
-    def __init__(self, upstream: Upstream, *, redis: bool = True) -> None:
+    Arguments:
+        tap: called with the connection and the bytes that were passed on to `upstream`.
+
+    Attributes:
+        delay: seconds that every piece of data takes longer, in both directions.
+        delay_there, delay_back: the same to `upstream` alone, and back from it.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        redis: bool = True,
+        tap: Callable[[object, bytes], None] = lambda connection, data: None,
+    ) -> None:
         self.upstream = upstream
         self.redis = redis
+        self.tap = tap
         self.seen: deque[Command] = deque(maxlen=20_000)
         self.dropped: list[Command] = []
-        self.delay = 0.0
+        self.delay = self.delay_there = self.delay_back = 0.0
         self._refusing = False
+        self._swallowing = False
+        self._silent: set[Pair] = set()
         self._flowing = threading.Event()
         self._flowing.set()
         self._hold_at: Predicate | None = None
         self._drops: list[tuple[Predicate, int]] = []
         self._lock = threading.Lock()
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._pairs: set[Pair] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -47,8 +65,9 @@ class Proxy:
             self._drops.clear()
             self.dropped.clear()
             self.seen.clear()
-            self._refusing, self.delay = False, 0.0
+            self.delay = self.delay_there = self.delay_back = 0.0
         self.release()
+        self.accept_again()
 
     def hold_at(self, predicate: Predicate) -> None:
         """From the first command that `predicate` picks let nothing through, until `release`."""
@@ -68,12 +87,29 @@ class Proxy:
         self.cut()
 
     def accept_again(self) -> None:
-        self._refusing = False
+        """End `refuse` and `swallow`; connections that fell silent are cut, since bytes of them are gone."""
+        self._refusing = self._swallowing = False
+        with self._lock:
+            silent = list(self._silent)
+        self._shut(silent)
+
+    def swallow(self, *, new: bool = True) -> None:
+        """As a half-open connection: what is sent is taken and goes nowhere, and nothing ever comes back.
+
+        Arguments:
+            new: whether the connections made from now on fare the same, until `accept_again`.
+        """
+        self._swallowing = new
+        with self._lock:
+            self._silent |= self._pairs
 
     def cut(self) -> None:
         """Close every connection of this moment."""
         with self._lock:
             pairs = list(self._pairs)
+        self._shut(pairs)
+
+    def _shut(self, pairs: list[Pair]) -> None:
         for end in (end for pair in pairs for end in pair):
             with contextlib.suppress(OSError):  # its thread sees the end, and closes it
                 end.shutdown(socket.SHUT_RDWR)
@@ -113,6 +149,8 @@ class Proxy:
         pair = (client, server)
         with self._lock:
             self._pairs.add(pair)
+            if self._swallowing:
+                self._silent.add(pair)
         reader = CommandReader()
         try:
             if self._refusing:  # refuse() came between the accept and the registration
@@ -123,13 +161,17 @@ class Proxy:
                     data = end.recv(65536)
                     if not data:
                         return
-                    if self.delay:
-                        time.sleep(self.delay)
+                    delay = self.delay + (self.delay_back if end is server else self.delay_there)
+                    if delay:
+                        time.sleep(delay)
                     self._flowing.wait()
+                    if pair in self._silent:
+                        continue
                     if end is server:
                         client.sendall(data)
                     elif not self.redis:
                         server.sendall(data)
+                        self.tap(client, data)
                     elif not self._forward(reader, data, server):
                         return
         except (OSError, ValueError):  # the other end went, or cut() closed both
@@ -138,6 +180,7 @@ class Proxy:
             _close(*pair)
             with self._lock:
                 self._pairs.discard(pair)
+                self._silent.discard(pair)
 
     def _forward(self, reader: CommandReader, data: bytes, server: socket.socket) -> bool:
         """Pass the commands on; False once one was executed whose reply is not to be told."""
@@ -147,6 +190,7 @@ class Proxy:
                 self._flowing.clear()
             self._flowing.wait()
             server.sendall(raw)
+            self.tap(reader, raw)
             if self._is_to_drop(command):
                 # Redis works through what it has before it sees our end: its EOF proves the execution.
                 server.shutdown(socket.SHUT_WR)
