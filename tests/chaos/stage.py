@@ -4,7 +4,8 @@
 
 The store keeps an AOF with `appendfsync always`. Ordinary workers reach the broker directly and no fault is done to
 them: what they lost would not be ours. Beside it stands the peer: workers that hold `apply_async(countdown=…)`
-tasks, whose broker keeps the timers and is treated as the store is, whose paths are cut as the paths of expiry workers are.
+tasks, whose broker keeps the timers and is treated as the store is, whose paths are cut as the paths of expiry workers
+are. It is spared the wrong clocks: an ETA is a point in time, so that all of its timers would be off by an hour.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from celery_redis_expiry import schedule_on_expiry
 from celery_redis_expiry.store import Store, store_of
 from tests.chaos import app as chaos_app
 from tests.chaos import load
@@ -222,7 +224,6 @@ class Stage:
                 self._worker(
                     f"peer{i}", "-P", "threads", "-c", "4",
                     config=self._peer_config(self.peer_store_paths[i].port),
-                    clock=ahead if i == WORKERS - 1 else 0,
                 )
                 for i in range(WORKERS)
             ]  # fmt: skip
@@ -265,6 +266,8 @@ class Stage:
                 "broker_transport_options": {
                     "visibility_timeout": self.setting.visibility,
                     "socket_timeout": 5,
+                    # what became visible is looked for every 10 s, not every 100 s
+                    "unacked_restore_throttle": 1,
                 },
             },
         }
@@ -353,15 +356,27 @@ class Stage:
     def tell_holders(self, *command: Any) -> None:
         self.together(lambda server: self.tell(server, *command), self.holders)
 
+    def expect_refusal(self, error: type[Exception]) -> None:
+        """Scheduling must say what is wrong, and store nothing."""
+        signature = self.app.tasks["chaos.record"].s("refused")
+        try:
+            schedule_on_expiry(signature, seconds=0, app=self.app)
+        except error:
+            return
+        except Exception as exc:
+            self.breaches.append(f"scheduling raised {exc!r}, not {error.__name__}")
+        else:
+            self.breaches.append(f"scheduling did not raise {error.__name__}")
+
     # -- what is seen
 
     @property
-    def store_of_ours(self) -> Store:
+    def ours(self) -> Store:
         return store_of(self.app)
 
     def left(self) -> dict[str, int]:
         """What is on its way still, on our side."""
-        counts = {name: count for name, count in self.store_of_ours.counts().items() if count}
+        counts = {name: count for name, count in self.ours.counts().items() if count}
         queued = self._queued(self.broker)
         return {**counts, **({"queued": queued} if queued else {})}
 
@@ -378,7 +393,7 @@ class Stage:
 
     def left_behind(self) -> dict[str, int]:
         """What must not lie in the store once no timer is left: keys and their sizes."""
-        keys = self.store_of_ours.keys
+        keys = self.ours.keys
         transient = {keys.namespace, keys.pacers}
         sizes = {}
         with self.store.client() as client:
