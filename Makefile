@@ -4,14 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+MINUTES ?= 2
 
-.PHONY: help demo test lint check bench wheel matrix clean
+.PHONY: help demo test lint check bench chaos wheel matrix clean
 
 help:
 	@echo "make demo    1,000 referrals with timers, on real processes (under two minutes)"
 	@echo "make test    linters, types and all tests; starts its own servers"
 	@echo "make check   the same without the tests"
 	@echo "make bench   lateness and rates against a peer, in one run"
+	@echo "make chaos   thousands of timers under kills and outages, and their ledger: MINUTES=2 SEED= TIMERS="
 	@echo "make matrix  the tests on every supported Python found, with every supported Celery"
 	@echo "make clean   remove what these made"
 
@@ -49,6 +51,10 @@ test: check $(VENV)/.redis
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+chaos: $(VENV)/.test $(VENV)/.redis
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+		$(if $(TIMERS),--timers $(TIMERS)) $(CHAOS_ARGS)
 
 matrix:
 	.ci/matrix

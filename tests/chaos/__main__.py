@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.report import table
 from tests.chaos.run import run
-from tests.chaos.faults import CATALOGUE
+from tests.chaos.faults import CATALOGUE, GAP
 from tests.chaos.stage import Setting
 
 
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--delay", type=float, help="the longest delay, seconds")
     parser.add_argument("--broker", choices=("redis", "amqp"), default="redis")
     parser.add_argument("--faults", help="only these, with commas between them; `none` for none")
+    parser.add_argument("--gap", type=float, default=GAP, help="seconds from one fault to the next, on average")
     parser.add_argument("--no-peer", action="store_true", help="without apply_async(countdown=…) beside it")
     parser.add_argument("--peer-acks-late", action="store_true")
     parser.add_argument("--sabotage", choices=("lose", "double"), help="do what must be found")
@@ -49,7 +50,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="expiry-chaos-") as folder:
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
-        report = run(setting, options.keep or Path(folder), kinds=kinds, say=lambda line: print(line, flush=True))
+        report = run(
+            setting,
+            options.keep or Path(folder),
+            kinds=kinds,
+            gap=options.gap,
+            sabotage=[options.sabotage] if options.sabotage else [],
+            say=lambda line: print(line, flush=True),
+        )
     print(table(report))
     if options.json:
         options.json.write_text(json.dumps(report.as_dict(), indent=1))

@@ -45,6 +45,8 @@ def table(report: Report) -> str:
         lines.append("  ".join(cells).rstrip())
     lines.append("")
     lines += _counted("faults", Counter(happening.name for happening in report.happened))
+    if report.peer_left:
+        lines.append(f"messages still in the broker of countdown at the end: {report.peer_left:,}")
     for name, ledger in sides:
         lines += _counted(f"doubled ({name}), by", ledger.doubled)
     lines += _counted("expiry workers said", report.said)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import load
-from tests.chaos.faults import CATALOGUE, Fault, Planned, plan
+from tests.chaos.faults import CATALOGUE, GAP, Fault, Planned, plan
 from tests.chaos.ledger import Happening, Ledger, Promise, Run, judge
+from tests.chaos.sabotage import SABOTAGE
 from tests.chaos.stage import LEASE, Setting, Stage
 
 #: Seconds after the last due time within which everything must have run.
@@ -45,6 +46,7 @@ class Report:
     said: dict[str, int] = field(default_factory=dict)
     errors: dict[str, dict[str, int]] = field(default_factory=dict)
     fell: dict[str, int] = field(default_factory=dict)
+    peer_left: int = 0
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,6 +59,7 @@ class Report:
             "faults": [asdict(happening) for happening in self.happened],
             "said": self.said,
             "errors": self.errors,
+            "left in the peer's broker": self.peer_left,
             "ended by themselves": self.fell,
         }
 
@@ -66,22 +69,42 @@ def run(
     folder: Path,
     *,
     kinds: Sequence[type[Fault]] = CATALOGUE,
+    gap: float = GAP,
+    sabotage: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> Report:
+    """Run once.
+
+    Arguments:
+        kinds: the faults that may come.
+        gap: seconds from one to the next, on average.
+        sabotage: `lose`, `double`: what is done behind the package's back, to see that the ledger finds it.
+        say: told of everything as it happens.
+    """
     began = time.monotonic()
     stage = Stage(setting, folder)
     try:
         stage.start()
         say(f"servers and workers up after {time.monotonic() - began:.0f} s")
         stage.start_load()
-        happened = Chaos(stage, plan(setting.seed, setting.seconds, kinds), say).run()
+        for kind in sabotage:
+            threading.Thread(target=SABOTAGE[kind], args=(stage,), daemon=True).start()
+        happened = Chaos(stage, plan(setting.seed, setting.seconds, kinds, gap), say).run()
         say("calm")
         stage.calm_down()
         _drain(stage, say)
         ours, peer = _read(stage, happened)
-        seconds = time.monotonic() - began
         return Report(
-            setting, _versions(stage), ours, peer, happened, _said(stage), _errors(stage), dict(stage.fell), seconds
+            setting=setting,
+            versions=_versions(stage),
+            ours=ours,
+            peer=peer,
+            happened=happened,
+            said=_said(stage),
+            errors=_errors(stage),
+            fell=dict(stage.fell),
+            peer_left=stage.left_of_peer(),
+            seconds=time.monotonic() - began,
         )
     finally:
         stage.close()
@@ -152,10 +175,11 @@ def _drain(stage: Stage, say: Callable[[str], None]) -> None:
         time.sleep(0.5)
     if left:
         stage.breaches.append(f"stuck: {left} after {setting.delay + DRAIN:.0f} s of calm")
-    say(f"nothing on its way any more on our side after {time.monotonic() - began:.1f} s" if not left else f"stuck: {left}")
-    behind = stage.left_behind() if not left else {}
-    if behind:
-        stage.breaches.append(f"left behind in the store: {behind}")
+    else:
+        say(f"nothing of ours is on its way any more after {time.monotonic() - began:.1f} s")
+        behind = stage.left_behind()
+        if behind:
+            stage.breaches.append(f"left behind in the store: {behind}")
     while stage.left_of_peer() and time.monotonic() - began < setting.visibility + DRAIN:
         stage.supervise()
         time.sleep(0.5)
