@@ -193,9 +193,18 @@ def _cause(
         ]
         if not possible:
             return None
-        # what came first after the first publish is what left its outcome unknown
-        names.append(min(possible, key=lambda fault: max(0.0, fault.begin - first)).name)
+        names.append(min(possible, key=lambda fault: (_apart(first, fault), _remoteness(fault))).name)
     return names[0] if names else None
+
+
+def _apart(moment: float, fault: Happening) -> float:
+    """Seconds between a moment and a fault."""
+    return max(0.0, fault.begin - SLACK - moment, moment - fault.end - SLACK)
+
+
+def _remoteness(fault: Happening) -> int:
+    """How far from the publishing itself: its own connection, who does it, then the store that is to be told."""
+    return next((rank for rank, word in enumerate(("broker", "worker")) if word in fault.target), 2)
 
 
 class _Windows:

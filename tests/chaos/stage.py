@@ -394,12 +394,12 @@ class Stage:
     def left_behind(self) -> dict[str, int]:
         """What must not lie in the store once no timer is left: keys and their sizes."""
         keys = self.ours.keys
-        transient = {keys.namespace, keys.pacers}
+        may_stay = {keys.namespace, keys.pacers}
         sizes = {}
         with self.store.client() as client:
             for key in client.scan_iter(count=1000):
-                if key in transient or client.pttl(key) > 0:
-                    continue
+                if key in may_stay or client.pttl(key) != -1:
+                    continue  # remembered answers end by themselves
                 kind = client.type(key)
                 sizes[key] = client.hlen(key) if kind == "hash" else client.zcard(key) if kind == "zset" else 1
         return sizes
