@@ -10,21 +10,25 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos.faults import CATALOGUE, GAP
 from tests.chaos.report import table
 from tests.chaos.run import run
-from tests.chaos.faults import CATALOGUE, GAP
 from tests.chaos.stage import Setting
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=2.0, help="of faults; starting and draining come on top")
+    parser.add_argument(
+        "--minutes", type=float, default=2.0, help="of faults; starting and draining come on top"
+    )
     parser.add_argument("--seed", type=int, help="of a run that is to happen again")
     parser.add_argument("--timers", type=int, help="default: 60 a second")
     parser.add_argument("--delay", type=float, help="the longest delay, seconds")
     parser.add_argument("--broker", choices=("redis", "amqp"), default="redis")
     parser.add_argument("--faults", help="only these, with commas between them; `none` for none")
-    parser.add_argument("--gap", type=float, default=GAP, help="seconds from one fault to the next, on average")
+    parser.add_argument(
+        "--gap", type=float, default=GAP, help="seconds from one fault to the next, on average"
+    )
     parser.add_argument("--no-peer", action="store_true", help="without apply_async(countdown=…) beside it")
     parser.add_argument("--peer-acks-late", action="store_true")
     parser.add_argument("--sabotage", choices=("lose", "double"), help="do what must be found")

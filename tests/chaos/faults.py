@@ -1,8 +1,8 @@
 """The faults: what each does, how it is undone, and when each comes, by the seed.
 
-A fault that may leave the outcome of a publish unknown says so (`doubles`): its worker died or stalled between
-publishing and acking, or an answer was lost, or the store was away for longer than a lease may last. The others must
-double nothing.
+A fault that may leave the outcome of a publish unknown says so (`doubles`): its worker died or stalled
+between publishing and acking, or an answer was lost, or the store was away for longer than a lease may last.
+The others must double nothing.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ class Terminated(OfWorker):
     def begin(self, stage: Stage) -> None:
         ended = stage.together(Slot.terminate, stage.workers(self.worker))
         if not ended[0]:
-            stage.breaches.append(f"expiry worker {self.worker} did not end within {PATIENCE:.0f} s of SIGTERM")
+            stage.breaches.append(
+                f"expiry worker {self.worker} did not end within {PATIENCE:.0f} s of SIGTERM"
+            )
 
     def end(self, stage: Stage) -> None:
         for slot in stage.workers(self.worker):
@@ -162,7 +164,7 @@ class SubscribersFlooded(OfStore):
 
     def begin(self, stage: Stage) -> None:
         stage.tell_holders("CONFIG", "SET", "client-output-buffer-limit", "pubsub 16384 0 0")
-        channel = f"__keyspace@0__:{stage.ours.keys.trigger('flood:')}"
+        channel = f"__keyspace@0__:{stage.key('trigger:flood:')}"
         stage.tell_holders("EVAL", self.FLOOD, 1, channel)
 
     def end(self, stage: Stage) -> None:
@@ -266,6 +268,9 @@ class RepliesLost(OfPath):
 
     def begin(self, stage: Stage) -> None:
         for proxy in self.paths(stage):
+            if not proxy.redis:
+                proxy.lose_answers(self.LOST)
+                continue
             for nth in accumulate(self.apart):
                 proxy.drop_reply(lambda command: command[0].upper() in ("EVALSHA", "LPUSH", "EXEC"), nth=nth)
 
@@ -393,7 +398,9 @@ class Planned:
     fault: Fault
 
 
-def plan(seed: int, seconds: float, kinds: Sequence[type[Fault]] = CATALOGUE, gap: float = GAP) -> list[Planned]:
+def plan(
+    seed: int, seconds: float, kinds: Sequence[type[Fault]] = CATALOGUE, gap: float = GAP
+) -> list[Planned]:
     """What is to happen in a run, by its seed alone: every kind once before one comes again."""
     dice = random.Random(f"faults {seed}")
     planned: list[Planned] = []

@@ -1,7 +1,8 @@
 """The ledger: what each call promised of its timer, what ran, and what the two together mean.
 
-A timer that ran twice is explained only where its message was seen to go to the broker twice, and a fault that
-leaves the outcome of a publish unknown lay between the two. Everything else that differs from a promise breaks it.
+A timer that ran twice is explained only where its message was seen to go to the broker twice, and a fault
+that leaves the outcome of a publish unknown lay between the two. All else that differs from a promise breaks
+it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 #: Seconds: a due time counts whole milliseconds, and a key lives until now > due.
@@ -30,7 +32,7 @@ class Promise:
         earliest: no run before it (seconds since the epoch, the machine's clock).
         due: when it was due at the latest; lateness counts from it.
         least, most: how many runs that allows, faults aside.
-        instead_of: the id of a timer that may have been replaced by this one, or not: of the two at least one runs.
+        instead_of: the id of a timer that this one may have replaced, or not: of the two at least one runs.
     """
 
     id: str
@@ -153,12 +155,16 @@ def judge(
     for promise in promises:
         times = ran.get(promise.id, [])
         ledger.executed += bool(times)
-        if len(times) < promise.least or (not times and promise.instead_of and not ran.get(promise.instead_of)):
+        if len(times) < promise.least or (
+            not times and promise.instead_of and not ran.get(promise.instead_of)
+        ):
             ledger.lost.append(promise.label)
         if times and promise.most == 0:
             ledger.forbidden.append(f"{promise.label} ({promise.fate})")
         elif len(times) > promise.most:
-            cause = _cause(promise, times, faults, None if published is None else published.get(promise.id, ()))
+            cause = _cause(
+                promise, times, faults, None if published is None else published.get(promise.id, ())
+            )
             if cause is None:
                 ledger.unexplained.append(promise.label)
             else:
@@ -179,17 +185,19 @@ def judge(
 def _cause(
     promise: Promise, times: list[float], faults: Sequence[Happening], published: Sequence[float] | None
 ) -> str | None:
-    """The fault that may have left the outcome of a publish unknown, for each run too many; None where one has none."""
+    """The fault that may have left the outcome of a publish unknown; None where a run too many has none."""
     if published is None:
         spans = list(zip([promise.earliest, *times[1:]], times[1:], strict=False))
     else:
         if len(published) < len(times):
             return None  # not enqueued as often as it ran
-        spans = list(zip(published, published[1:], strict=False))
+        spans = list(pairwise(published))
     names = []
     for first, second in spans[promise.most - 1 :]:
         possible = [
-            fault for fault in faults if fault.doubles and fault.begin - SLACK <= second and fault.end + SLACK >= first
+            fault
+            for fault in faults
+            if fault.doubles and fault.begin - SLACK <= second and fault.end + SLACK >= first
         ]
         if not possible:
             return None
@@ -203,7 +211,7 @@ def _apart(moment: float, fault: Happening) -> float:
 
 
 def _remoteness(fault: Happening) -> int:
-    """How far from the publishing itself: its own connection, who does it, then the store that is to be told."""
+    """How far from the publishing: its own connection, who does it, then the store that is to be told."""
     return next((rank for rank, word in enumerate(("broker", "worker")) if word in fault.target), 2)
 
 

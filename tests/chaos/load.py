@@ -1,4 +1,4 @@
-"""The load: one process of users, who schedule, cancel, move and replace timers, and note what each call said.
+"""The load: one process of users, who schedule, cancel, move and replace timers, and note what they are told.
 
 What a call said becomes a promise (see `ledger`), written to the calm Redis. The process is told by
 the environment (CHAOS_LOAD, JSON) what to do; the Celery app comes from `app`.
@@ -38,7 +38,7 @@ from tests.chaos.ledger import Promise
 VARIABLE = "CHAOS_LOAD"
 PROMISES, ERRORS, BREACHES, READY, GO = "promises:", "errors:", "breaches", "ready", "go"
 
-#: How many timers `schedule_many_on_expiry` is given at once: one round trip, so that an error concerns all of them.
+#: How many timers `schedule_many_on_expiry` is given at once: one round trip, so an error concerns them all.
 BULK = 50
 #: How many threads make single calls: one that waits for a Redis that is away must not hold up the others.
 SINGLES = 4
@@ -82,7 +82,7 @@ class Load:
         self.app = app
         self.calm = redis.Redis.from_url(task.ledger)
         self.errors: Counter[str] = Counter()
-        self.record = app.tasks["chaos.record"]
+        self.record: Any = app.tasks["chaos.record"]
 
     def run(self) -> None:
         self.calm.rpush(READY, self.task.name)
@@ -189,7 +189,8 @@ class User:
             self.load.promise(promised(promise))
         else:
             # half of them at any time, half of them just when it fires
-            when = self.dice.uniform(0, 0.9 * delay) if self.dice.random() < 0.5 else delay + self.dice.uniform(-0.1, 0.3)
+            close = self.dice.random() < 0.5
+            when = delay + self.dice.uniform(-0.1, 0.3) if close else self.dice.uniform(0, 0.9 * delay)
             self._plan(now() + when, lambda: later(promise))
 
     def schedule(self, label: str, delay: float, *, name: str | None = None, at: bool = False) -> Promise:
@@ -243,15 +244,16 @@ class User:
             self.load.failed("reschedule", exc)
         returned = now()
         if moved is not False:
-            before_due = returned < promise.earliest
-            promise.most = 1 if before_due else 2
-            if moved and before_due:
+            # one that was due by then may have been on its way
+            again = returned >= promise.earliest
+            promise.most = 2 if again else 1
+            if moved:
+                promise.least, promise.fate = 1, "rescheduled"
+            if moved and not again:
                 promise.earliest, promise.due = called + delay, returned + delay
             else:
-                promise.earliest, promise.due = min(promise.earliest, called + delay), max(promise.due, returned + delay)
-            if moved:
-                promise.least = 1
-                promise.fate = "rescheduled"
+                promise.earliest = min(promise.earliest, called + delay)
+                promise.due = max(promise.due, returned + delay)
         self.load.promise(promise)
 
     def replace(self, old: Promise) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.chaos.ledger import Lateness, Ledger
+from tests.chaos.ledger import Lateness
 from tests.chaos.run import Report
 
 FATES = ("scheduled", "rescheduled", "cancelled", "replaced", "uncertain", "refused")
@@ -40,9 +40,9 @@ def table(report: Report) -> str:
         else "without a peer"
     )
     lines.append("")
-    for row in rows:
-        cells = [cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
+    for name, *cells in rows:
+        columns = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join([name.ljust(widths[0]), *columns]).rstrip())
     lines.append("")
     lines += _counted("faults", Counter(happening.name for happening in report.happened))
     if report.peer_left:

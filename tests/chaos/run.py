@@ -17,7 +17,7 @@ from tests.chaos import load
 from tests.chaos.faults import CATALOGUE, GAP, Fault, Planned, plan
 from tests.chaos.ledger import Happening, Ledger, Promise, Run, judge
 from tests.chaos.sabotage import SABOTAGE
-from tests.chaos.stage import LEASE, Setting, Stage
+from tests.chaos.stage import Setting, Stage
 
 #: Seconds after the last due time within which everything must have run.
 DRAIN = 60.0

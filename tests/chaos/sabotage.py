@@ -14,14 +14,12 @@ VICTIMS = 5
 
 
 def lose(stage: Stage) -> None:
-    keys = stage.ours.keys
-
     def waiting() -> list[str]:
         with stage.store.client() as client:
             soon = time.time() * 1000 + 500
-            members = client.zrangebyscore(keys.due, soon, "+inf", 0, VICTIMS)
+            members = client.zrangebyscore(stage.key("due"), soon, "+inf", 0, VICTIMS)
             if len(members) == VICTIMS:
-                client.zrem(keys.due, *members)
+                client.zrem(stage.key("due"), *members)
                 return [str(member) for member in members]
             return []
 
@@ -30,7 +28,9 @@ def lose(stage: Stage) -> None:
 
 def double(stage: Stage) -> None:
     with stage.calm.client() as client:
-        runs = eventually(lambda: client.lrange("runs:ours", 0, VICTIMS - 1), timeout=30, what="runs to be doubled")
+        runs = eventually(
+            lambda: client.lrange("runs:ours", 0, VICTIMS - 1), timeout=30, what="runs to be doubled"
+        )
     for run in runs:
         _, id, label = run.split(" ", 2)
         stage.app.tasks["chaos.record"].apply_async((label,), task_id=id)

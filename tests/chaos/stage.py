@@ -1,11 +1,14 @@
 """The stage: servers, proxies, workers and users of a run, and what faults get hold of them by.
 
-    users ─▶ proxy ─▶ store ◀─ proxy of each ◀─ expiry workers ─▶ proxy ─▶ broker ─▶ ordinary workers ─▶ calm Redis
+    users ─▶ proxy ─▶ store ◀─ proxies ◀─ expiry workers ─▶ proxy ─▶ broker ─▶ ordinary workers ─▶ calm Redis
 
-The store keeps an AOF with `appendfsync always`. Ordinary workers reach the broker directly and no fault is done to
-them: what they lost would not be ours. Beside it stands the peer: workers that hold `apply_async(countdown=…)`
-tasks, whose broker keeps the timers and is treated as the store is, whose paths are cut as the paths of expiry workers
-are. It is spared the wrong clocks: an ETA is a point in time, so that all of its timers would be off by an hour.
+The store keeps an AOF with `appendfsync always`. Ordinary workers reach the broker directly, and no fault is
+done to them or to the broker itself: what they lost would not be ours. Expiry workers lose sight of it by the
+proxy.
+
+Beside it stands the peer: workers that hold `apply_async(countdown=…)` tasks. Their broker keeps the timers
+and is treated as the store is, and their paths as those of the expiry workers. It is spared the wrong clocks:
+an ETA is a point in time, so all that passes a wrong clock would be off by an hour.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from typing import Any, TypeVar
 import redis
 
 from celery_redis_expiry import schedule_on_expiry
-from celery_redis_expiry.store import Store, store_of
+from celery_redis_expiry.store import store_of
 from tests.chaos import app as chaos_app
 from tests.chaos import load
 from tests.servers import rabbitmq
@@ -79,9 +82,8 @@ class Setting:
 class Slot:
     """The place of one worker: what runs in it is killed, stopped and started anew."""
 
-    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], folder: Path, *, clock: float = 0) -> None:
+    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], folder: Path) -> None:
         self.name = name
-        self.clock = clock
         self.process: Process | None = None
         self.wanted = False
         self._command = list(command)
@@ -198,9 +200,7 @@ class Stage:
             self.broker = self._redis()
         self.store_paths = [self._proxy(self.store.port) for _ in range(WORKERS)]
         self.user_path = self._proxy(self.store.port)
-        self.broker_path = self._proxy(
-            self.broker.port, redis=self.setting.broker == "redis", tap=self.tap
-        )
+        self.broker_path = self._proxy(self.broker.port, redis=self.setting.broker == "redis", tap=self.tap)
         ahead = WRONG_CLOCK if self.setting.seed % 2 else -WRONG_CLOCK
         self.expiry = [
             self._worker(
@@ -230,7 +230,7 @@ class Stage:
         self.together(Slot.start, self._slots)
         self.together(Slot.wait_ready, self._slots)
         self.app = chaos_app.build(self._config())
-        self.calm_client = self.calm.client()
+        self.calm_client: Any = self.calm.client()
 
     def _redis(self, **options: str) -> RedisServer:
         server = RedisServer(self._binary, self.redis_version, **options)
@@ -283,7 +283,7 @@ class Stage:
     def _worker(self, name: str, *options: str, config: dict[str, Any], clock: float = 0) -> Slot:
         command = [sys.executable, "-m", "celery", "-A", "tests.chaos.app:app", "worker", "-l", "INFO"]
         command += ["-n", f"{name}@chaos", "--without-mingle", "--without-gossip", *options]
-        slot = Slot(name, command, self._environment(config, clock), self.folder, clock=clock)
+        slot = Slot(name, command, self._environment(config, clock), self.folder)
         self._slots.append(slot)
         return slot
 
@@ -291,7 +291,12 @@ class Stage:
         """Start the users, and let all of them go at once."""
         setting = self.setting
         astray = setting.timers // 4
-        common = {"seed": setting.seed, "seconds": setting.seconds, "delay": setting.delay, "ledger": self.calm.url()}
+        common: dict[str, Any] = {
+            "seed": setting.seed,
+            "seconds": setting.seconds,
+            "delay": setting.delay,
+            "ledger": self.calm.url(),
+        }
         ours = self._config(store=self.user_path.port)
         self._users(load.Task(
             name="user", side="ours", timers=setting.timers - astray, bulk=0.7, wrong_clock=False, **common
@@ -370,13 +375,13 @@ class Stage:
 
     # -- what is seen
 
-    @property
-    def ours(self) -> Store:
-        return store_of(self.app)
+    def key(self, name: str) -> str:
+        """A key of the package as its documentation tells it."""
+        return f"{{expiry.chaos.0}}:{name}"
 
     def left(self) -> dict[str, int]:
         """What is on its way still, on our side."""
-        counts = {name: count for name, count in self.ours.counts().items() if count}
+        counts = {name: count for name, count in store_of(self.app).counts().items() if count}
         queued = self._queued(self.broker)
         return {**counts, **({"queued": queued} if queued else {})}
 
@@ -393,15 +398,16 @@ class Stage:
 
     def left_behind(self) -> dict[str, int]:
         """What must not lie in the store once no timer is left: keys and their sizes."""
-        keys = self.ours.keys
-        may_stay = {keys.namespace, keys.pacers}
+        may_stay = {self.key("namespace"), self.key("pacers")}
         sizes = {}
         with self.store.client() as client:
             for key in client.scan_iter(count=1000):
                 if key in may_stay or client.pttl(key) != -1:
                     continue  # remembered answers end by themselves
                 kind = client.type(key)
-                sizes[key] = client.hlen(key) if kind == "hash" else client.zcard(key) if kind == "zset" else 1
+                sizes[key] = (
+                    client.hlen(key) if kind == "hash" else client.zcard(key) if kind == "zset" else 1
+                )
         return sizes
 
     def supervise(self) -> None:

@@ -11,7 +11,9 @@ from tests.chaos.stage import Tap
 DUE = 1000.0
 
 
-def promise(fate: str = "scheduled", *, id: str = "a", least: int = 1, most: int = 1, instead_of: str = "") -> Promise:
+def promise(
+    fate: str = "scheduled", *, id: str = "a", least: int = 1, most: int = 1, instead_of: str = ""
+) -> Promise:
     return Promise(id, f"label {id}", fate, DUE, DUE, least, most, instead_of)
 
 
@@ -74,7 +76,11 @@ def test_one_of_two_that_may_have_replaced_each_other_runs() -> None:
         ([fault(DUE + 1, DUE + 2, doubles=False)], [DUE, DUE + 6], False),
         ([fault(DUE + 8, DUE + 9)], [DUE, DUE + 6], False),  # after both
         ([fault(DUE - 9, DUE - 8)], [DUE, DUE + 6], False),  # before both
-        ([fault(DUE + 1, DUE + 2)], [DUE], False),  # enqueued once: a worker ran it twice, or somebody else sent it
+        (
+            [fault(DUE + 1, DUE + 2)],
+            [DUE],
+            False,
+        ),  # enqueued once: a worker ran it twice, or somebody else sent it
         ([fault(DUE + 1, DUE + 2)], [DUE, DUE + 3, DUE + 6], False),  # explains the second, not the third
     ],
 )

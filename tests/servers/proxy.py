@@ -48,6 +48,7 @@ class Proxy:
         self._flowing.set()
         self._hold_at: Predicate | None = None
         self._drops: list[tuple[Predicate, int]] = []
+        self._answers_to_lose = 0
         self._lock = threading.Lock()
         self._pairs: set[Pair] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -59,6 +60,10 @@ class Proxy:
         with self._lock:
             self._drops.append((predicate, nth))
 
+    def lose_answers(self, count: int) -> None:
+        """In any protocol: the next `count` answers of upstream are lost, each with its connection."""
+        self._answers_to_lose = count
+
     def clear(self) -> None:
         """No more faults, and nothing seen."""
         with self._lock:
@@ -66,6 +71,7 @@ class Proxy:
             self.dropped.clear()
             self.seen.clear()
             self.delay = self.delay_there = self.delay_back = 0.0
+            self._answers_to_lose = 0
         self.release()
         self.accept_again()
 
@@ -167,6 +173,8 @@ class Proxy:
                     self._flowing.wait()
                     if pair in self._silent:
                         continue
+                    if end is server and self._loses_answer():
+                        return
                     if end is server:
                         client.sendall(data)
                     elif not self.redis:
@@ -199,6 +207,12 @@ class Proxy:
                     pass
                 return False
         return True
+
+    def _loses_answer(self) -> bool:
+        with self._lock:
+            lost = self._answers_to_lose > 0
+            self._answers_to_lose -= lost
+        return lost
 
     def _is_to_drop(self, command: Command) -> bool:
         with self._lock:
