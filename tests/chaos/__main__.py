@@ -73,8 +73,9 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    # as Ctrl-C: what was started is ended
-    signal.signal(signal.SIGTERM, _interrupt)
+    # what was started is ended, also where a shell had SIGINT ignored
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
