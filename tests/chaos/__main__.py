@@ -34,7 +34,12 @@ def main() -> int:
     parser.add_argument("--sabotage", choices=("lose", "double"), help="do what must be found")
     parser.add_argument("--json", type=Path, help="write all that is known to this file")
     parser.add_argument("--keep", type=Path, help="the folder for the logs, kept")
+    parser.add_argument("--list", action="store_true", help="the faults there are, and nothing else")
     options = parser.parse_args()
+    if options.list:
+        for kind in CATALOGUE:
+            print(f"{kind.__name__:22} {kind.does}{' (a timer may come twice)' if kind.doubles else ''}")
+        return 0
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}", flush=True)
     seconds = options.minutes * 60

@@ -6,6 +6,7 @@ from collections import Counter
 
 from tests.chaos.ledger import Lateness
 from tests.chaos.run import Report
+from tests.chaos.stage import LEASE, WORKERS
 
 FATES = ("scheduled", "rescheduled", "cancelled", "replaced", "uncertain", "refused")
 
@@ -34,8 +35,13 @@ def table(report: Report) -> str:
         f"{setting.seconds:.0f} s of faults, broker {setting.broker}, {report.seconds:.0f} s in all"
     )
     lines.append(
+        f"store: AOF, appendfsync always; {WORKERS} workers, expiry_lease={LEASE:.0f} s; the clocks of "
+        "one of them and of the users of a quarter of the timers an hour wrong"
+    )
+    lines.append(
         f"countdown: 3 workers of 4 threads, task_acks_late={setting.peer_acks_late}, "
-        f"visibility_timeout={setting.visibility} s, socket_timeout=5 s"
+        f"visibility_timeout={setting.visibility} s, unacked_restore_throttle=1, unacked_mutex_expire=20, "
+        "socket_timeout=5 s"
         if setting.peer
         else "without a peer"
     )
@@ -45,8 +51,7 @@ def table(report: Report) -> str:
         lines.append("  ".join([name.ljust(widths[0]), *columns]).rstrip())
     lines.append("")
     lines += _counted("faults", Counter(happening.name for happening in report.happened))
-    if report.peer_left:
-        lines.append(f"messages still in the broker of countdown at the end: {report.peer_left:,}")
+    lines += _counted("messages still in the broker of countdown at the end", report.peer_left)
     for name, ledger in sides:
         lines += _counted(f"doubled ({name}), by", ledger.doubled)
     lines += _counted("expiry workers said", report.said)

@@ -46,7 +46,7 @@ class Report:
     said: dict[str, int] = field(default_factory=dict)
     errors: dict[str, dict[str, int]] = field(default_factory=dict)
     fell: dict[str, int] = field(default_factory=dict)
-    peer_left: int = 0
+    peer_left: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:

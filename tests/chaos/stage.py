@@ -89,16 +89,16 @@ class Slot:
         self._command = list(command)
         self._env = env
         self.log = folder / f"{name}.log"
+        self.log.unlink(missing_ok=True)
         self._folder = folder
 
     def start(self) -> None:
-        self._already = self._readies()
         self.process = Process(self._command, log=self.log, env=self._env, cwd=self._folder)
         self.wanted = True
 
     def wait_ready(self, timeout: float = 60) -> None:
         eventually(
-            lambda: self._readies() > self._already,
+            lambda: re.search(r"\bready\.", self.text()),
             timeout=timeout,
             every=0.1,
             what=lambda: f"{self.name} ready\n{self.text()[-3000:]}",
@@ -139,9 +139,6 @@ class Slot:
 
     def text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
-
-    def _readies(self) -> int:
-        return len(re.findall(r"\bready\.", self.text()))
 
 
 class Tap:
@@ -266,8 +263,10 @@ class Stage:
                 "broker_transport_options": {
                     "visibility_timeout": self.setting.visibility,
                     "socket_timeout": 5,
-                    # what became visible is looked for every 10 s, not every 100 s
+                    # what became visible is looked for every 10 s, not every 100 s; whoever dies while
+                    # looking keeps the others from it for 20 s, not for 300 s
                     "unacked_restore_throttle": 1,
+                    "unacked_mutex_expire": 20,
                 },
             },
         }
@@ -385,8 +384,13 @@ class Stage:
         queued = self._queued(self.broker)
         return {**counts, **({"queued": queued} if queued else {})}
 
-    def left_of_peer(self) -> int:
-        return self._queued(self.peer_broker) if self.setting.peer else 0
+    def left_of_peer(self) -> dict[str, int]:
+        """What is on its way still on the other side: queued, or taken by a worker that did not run it."""
+        if not self.setting.peer:
+            return {}
+        with self.peer_broker.client() as client:
+            counts = {"queued": int(client.llen("celery")), "unacked": int(client.hlen("unacked"))}
+        return {name: count for name, count in counts.items() if count}
 
     def _queued(self, server: RedisServer | RabbitMQServer) -> int:
         if isinstance(server, RedisServer):
