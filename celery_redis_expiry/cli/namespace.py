@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
-from celery.bin.base import CeleryCommand, handle_preload_options
+from celery.bin.base import CeleryCommand
 
 from celery_redis_expiry.cli.base import store
 from celery_redis_expiry.store import reshard as move_timers
@@ -16,7 +16,6 @@ from celery_redis_expiry.worker.service import broker_identity
 @click.command(cls=CeleryCommand)
 @click.confirmation_option(prompt="Record this app and its broker as the owner of the namespace?")
 @click.pass_context
-@handle_preload_options
 def adopt(ctx: click.Context) -> None:
     """Take the namespace over, after the app or its broker was moved or renamed."""
     store(ctx).enter(broker_identity(ctx.obj.app), adopt=True)
@@ -29,7 +28,6 @@ def adopt(ctx: click.Context) -> None:
     prompt="Move all timers? Scheduling is refused and nothing fires until it is done. Continue?"
 )
 @click.pass_context
-@handle_preload_options
 def reshard(ctx: click.Context, number: int) -> None:
     """Cut the namespace into NUMBER shards, while no expiry worker runs.
 

@@ -103,6 +103,15 @@ def replicas(server: Server, patient: Patient) -> Finding:
         f"{each['address']} {each['state']}, {each['lag']} s and {each['bytes_behind']} bytes behind"
         for each in data["replicas"]
     )
+    online = sum(each["state"] == "online" for each in data["replicas"])
+    wanted = patient.settings.wait_replicas
+    if online < wanted:
+        return fail(
+            f"{online} replicas online, expiry_wait_replicas asks for {wanted}: each call that schedules "
+            f"raises NotReplicated{told and f' ({told})'}",
+            "more replicas, or a smaller expiry_wait_replicas",
+            **data,
+        )
     if not known:
         return ok("no replica: if the server is gone, so is what its disk does not give back", **data)
     if any(each["state"] != "online" or int(each["lag"] or 0) > LAG for each in data["replicas"]):

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry import schedule_on_expiry
+from celery_redis_expiry.store import store_of
+from tests.servers.cluster import RedisCluster
 from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.workers import celery, environment
@@ -128,6 +130,31 @@ def on_a_terminal(site: Site, *arguments: str) -> str:
         process.wait(60)
     os.close(ours)
     return output.decode()
+
+
+def test_a_cluster(
+    redis_cluster: RedisCluster, shared_redis: Callable[..., RedisServer], make_site: Callable[..., Site]
+) -> None:
+    """Each primary is looked at, and the timers of all shards."""
+    site = make_site(redis_cluster, beside=shared_redis())
+    site.expiry()
+    for number in range(300):
+        schedule_on_expiry(site.record(number), seconds=600)
+    document = told(site, "--role", "producer", "--role", "worker")[1]
+    primaries = {f"127.0.0.1:{node.port}" for node in redis_cluster.primaries()}
+    assert set(document["checks"][0]["data"]["primaries"]) == primaries
+    for name in ("notifications", "rights", "version"):
+        found = [check for check in document["checks"] if check["check"] == name]
+        assert {check["data"]["server"] for check in found} == primaries
+        assert {check["status"] for check in found} == {"ok"}, found
+    found = {check["check"]: check for check in document["checks"]}
+    assert found["namespace"]["status"] == "ok"
+    assert found["workers"]["data"]["answering"] == ["expiry@test"]
+    shards = store_of(site.app).shards
+    for shard in shards[:2]:
+        [member] = shard.page("due", 0, 1)
+        site.redis.zadd(shard.keys.parked, {member: 1})
+    assert {check["check"]: check for check in told(site)[1]["checks"]}["parked"]["data"]["parked"] == 2
 
 
 def test_options_of_the_app_reach_the_command(durable: Site) -> None:

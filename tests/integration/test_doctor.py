@@ -70,6 +70,9 @@ def test_a_healthy_site(site: Site) -> None:
 
 
 def test_it_changes_nothing(site: Site) -> None:
+    for role in ROLES:
+        look(site, roles=(role,))
+    eventually(lambda: not site.redis.keys(), what=lambda: f"no key: {site.redis.keys()}")
     schedule_on_expiry(site.record("waits"), seconds=600, key="waits")
     schedule_on_expiry(site.record("due"), seconds=0)
 
@@ -158,6 +161,14 @@ def test_a_replica(
         assert findings["eviction"].status == "ok"
     finally:
         replica.remove()
+
+
+def test_fewer_replicas_than_are_waited_for(site: Site, make_site: Callable[..., Site]) -> None:
+    waits = make_site(expiry_wait_replicas=1)
+    finding = look(waits)["replicas"]
+    assert finding.status == "fail"
+    assert "NotReplicated" in finding.text
+    assert look(site)["replicas"].status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -291,6 +302,7 @@ def test_rights(site: Site, make_site: Callable[..., Site]) -> None:
             else:
                 assert finding.status == "fail"
                 assert lacking in finding.remedy
+    eventually(lambda: not site.redis.keys(), what=lambda: f"nothing left: {site.redis.keys()}")
 
 
 def test_what_the_user_may_not_look_at(site: Site, make_site: Callable[..., Site]) -> None:
@@ -298,6 +310,7 @@ def test_what_the_user_may_not_look_at(site: Site, make_site: Callable[..., Site
     findings = look(user(site, make_site, *rules_of("producer"), "+ping"), roles=("producer",))
     assert findings["rights"].status == "ok"
     assert {findings[name].status for name in ("eviction", "persistence")} == {"unknown"}
+    assert "+psubscribe" in findings["notifications"].remedy
     assert "fail" not in {finding.status for name, finding in findings.items() if name != "workers"}
 
 
