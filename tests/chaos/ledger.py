@@ -162,11 +162,10 @@ def judge(
         if times and promise.most == 0:
             ledger.forbidden.append(f"{promise.label} ({promise.fate})")
         elif len(times) > promise.most:
-            cause = _cause(
-                promise, times, faults, None if published is None else published.get(promise.id, ())
-            )
+            seen = None if published is None else published.get(promise.id, ())
+            cause = _cause(promise, times, faults, seen)
             if cause is None:
-                ledger.unexplained.append(promise.label)
+                ledger.unexplained.append(_told(promise, times, seen))
             else:
                 ledger.doubled[cause] = ledger.doubled.get(cause, 0) + len(times) - promise.most
         if times and times[0] < promise.earliest - EARLY:
@@ -192,17 +191,29 @@ def _cause(
         if len(published) < len(times):
             return None  # not enqueued as often as it ran
         spans = list(pairwise(published))
-    names = []
-    for first, second in spans[promise.most - 1 :]:
+    names: list[str] = []
+    promised = promise.most - 1  # publishings that no fault need explain
+    for first, second in spans:
         possible = [
             fault
             for fault in faults
             if fault.doubles and fault.begin - SLACK <= second and fault.end + SLACK >= first
         ]
-        if not possible:
-            return None
-        names.append(min(possible, key=lambda fault: (_apart(first, fault), _remoteness(fault))).name)
-    return names[0] if names else None
+        if possible:
+            names.append(min(possible, key=lambda fault: (_apart(first, fault), _remoteness(fault))).name)
+        else:
+            promised -= 1
+    return names[0] if names and promised >= 0 else None
+
+
+def _told(promise: Promise, times: Sequence[float], published: Sequence[float] | None) -> str:
+    def after(moments: Sequence[float]) -> str:
+        return ", ".join(f"{moment - promise.due:+.3f}" for moment in moments) or "never"
+
+    return (
+        f"{promise.label} ({promise.fate}, {promise.id}) ran {after(times)} s from its due time, "
+        f"promised at most {promise.most}, published {after(published or ())}"
+    )
 
 
 def _apart(moment: float, fault: Happening) -> float:

@@ -28,9 +28,8 @@ def lose(stage: Stage) -> None:
 
 def double(stage: Stage) -> None:
     with stage.calm.client() as client:
-        runs = eventually(
-            lambda: client.lrange("runs:ours", 0, VICTIMS - 1), timeout=30, what="runs to be doubled"
-        )
+        eventually(lambda: client.llen("runs:ours") >= VICTIMS, timeout=30, what="runs to be doubled")
+        runs = client.lrange("runs:ours", 0, VICTIMS - 1)
     for run in runs:
         _, id, label = run.split(" ", 2)
         stage.app.tasks["chaos.record"].apply_async((label,), task_id=id)

@@ -90,6 +90,15 @@ def test_what_explains_a_double(faults: list[Happening], published: list[float],
     assert bool(ledger.unexplained) != explained
 
 
+def test_what_explains_a_third_run_of_one_that_was_moved_while_it_was_published() -> None:
+    """Two runs are promised; the fault lies before the second or before the third."""
+    moved = promise("rescheduled", most=2)
+    for begin in (DUE + 1, DUE + 11):
+        published = [DUE, DUE + 6, DUE + 16]
+        assert not judge([moved], ran(*published), [fault(begin, begin + 1)], {"a": published}).broken
+    assert judge([moved], ran(*published), [fault(DUE - 9, DUE - 8)], {"a": published}).unexplained
+
+
 def test_lateness_is_told_apart() -> None:
     promises = [promise(id="in"), Promise("out", "out", "scheduled", DUE + 100, DUE + 100)]
     runs = ran(DUE + 3, id="in") + ran(DUE + 101, id="out")
