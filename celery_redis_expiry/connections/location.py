@@ -135,8 +135,12 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
             database = int(paths[0] if paths else query.get("db") or 0)
         default_port = 26379 if scheme == "sentinel" else 6379
         hosts = tuple((part.hostname or "localhost", part.port or default_port) for part in parts)
-    except ValueError as exc:
-        raise NotConfigured(f"{setting}: {_shown(url)} can't be read: {exc}") from exc
+    except ValueError:
+        # the error quotes what stands where the port should be, which may be a part of the password
+        raise NotConfigured(
+            f"{setting}: {_shown(url)} can't be read: are port and database numbers, and special characters "
+            "in the password escaped (%2F for /)?"
+        ) from None
     several = scheme == "sentinel" or scheme in CLUSTERS
     if not several and scheme not in SOCKETS:
         options["host"], options["port"] = hosts[0]

@@ -15,7 +15,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import Finding, fail, ok, warn
 from celery_redis_expiry.keys import PROBE, Keys, member, new_token
-from celery_redis_expiry.scripts import program, source
+from celery_redis_expiry.scripts import PRELUDE, source
 
 #: Who calls what: the scripts of each role, and the rights its calls need beside those of the scripts.
 ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -25,8 +25,8 @@ ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("set", "exists", "hmget", "zrem", "zcard", "ping", "psubscribe"),
     ),
     "operator": (
-        ("enter", "retry", "discard", "put", "drop", "recover"),
-        ("hget", "hmget", "hset", "zcard", "zrange", "zrevrange", "zscore", "pttl", "time"),
+        ("enter", "retry", "discard", "inspect", "put", "drop", "recover"),
+        ("hget", "hmget", "hset", "zcard", "zrange", "zrevrange", "zscore", "time"),
     ),
 }
 #: Without these timers fire, but some of them late.
@@ -69,8 +69,9 @@ def rights_of(role: str) -> set[str]:
 def used_by(script: str) -> set[str]:
     """The commands that a script calls."""
     text = source(script)
-    if "wake_pacers(" in text:
-        text = program(script)
+    for block in PRELUDE.split("\n\n"):
+        if f"{block.partition('local function ')[2].partition('(')[0]}(" in text:
+            text += block
     return {name.lower() for name in re.findall(r"redis\.p?call\('([A-Z]+)'", text)}
 
 

@@ -27,18 +27,20 @@ class Moving(ShardBase):
         """Put a timer or dead letter of another shard here, as it lies there."""
         k, label = source.keys, label_of(member)
         with self._translated():
-            now = source._now()
+            # one script: its clock and the TTL are of the same moment
+            now, _, _, pttl, _ = self._scripts.inspect(
+                keys=[k.due, k.timers, k.parked, k.claimed, k.claims, k.trigger(member)], args=[member]
+            )
             pipe = self._client.pipeline(transaction=False)
             pipe.zscore(getattr(k, home), member)
-            pipe.pttl(k.trigger(member))
             pipe.hget(k.names, label)
             pipe.hget(k.ids, id)
             for field in (k.timers, k.claims, k.reasons):
                 pipe.hget(field, member)
-            score, pttl, named, known, record, claim, reason = pipe.execute()
+            score, named, known, record, claim, reason = pipe.execute()
             if score is None:
                 return
-            expiry = {-2: "", -1: "-"}.get(pttl, now + pttl)
+            expiry = {-2: "", -1: "-"}.get(int(pttl), int(now) + int(pttl))
             this = member.encode()
             self._scripts.put(
                 keys=self._all_keys(member),

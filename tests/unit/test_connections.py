@@ -101,6 +101,24 @@ def test_urls_that_cannot_be_read(url: str) -> None:
         locate(app_with(expiry_redis_url=url))
 
 
+def test_no_part_of_a_password_is_quoted() -> None:
+    with pytest.raises(NotConfigured) as caught:
+        locate(app_with(broker_url="redis://:se/cret@host:6379/0"))
+    assert "escaped" in str(caught.value)
+    assert "'se'" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_cluster() -> None:
+    location = locate(
+        app_with(expiry_redis_url="rediss+cluster://u:p@one:7000;two:7001;rediss+cluster://three")
+    )
+    assert location.cluster == (("one", 7000), ("two", 7001), ("three", 6379))
+    assert location.options == {"username": "u", "password": "p", "ssl": True}
+    with pytest.raises(NotConfigured, match="no database 3"):
+        locate(app_with(expiry_redis_url="redis+cluster://one/3"))
+
+
 def test_django_style_settings() -> None:
     class Settings:
         CELERY_BROKER_URL = "amqp://"
