@@ -43,7 +43,8 @@ class Keys:
         self.ids = base + "ids"
         #: sorted set: member → end of its lease, ms
         self.claimed = base + "claimed"
-        #: hash: member → "token:due:attempts"; the token is "-" while nobody has it claimed
+        #: hash: member → "token:due:attempts"; the token is "-" while nobody has it claimed; ":?" at the end
+        #: where the broker may have the message already, and nobody knows
         self.claims = base + "claims"
         #: sorted set: member → when it was buried, ms; the dead letters
         self.dead = base + "dead"

@@ -43,10 +43,16 @@ local function check(sorted_sets, hashes)
   for _, key in ipairs(hashes) do redis.call('HLEN', key) end
 end
 
--- holder, due and attempts of a claim, nil where it can't be read; no damage to it puts the timer off
+-- holder, due and attempts of a claim, and ':?' where the broker may have the message, and nobody knows; nil
+-- where it can't be read: no damage to it puts the timer off
 local function read_claim(claim, now)
-  local holder, due, attempts = string.match(claim or '', '^([^:]*):(%d+):(%d+)$')
-  if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6) end
+  local holder, due, attempts, unsure = string.match(claim or '', '^([^:]*):(%d+):(%d+)(:?%??)$')
+  if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6), unsure end
+end
+
+-- whether a timer is beyond recall although it is not claimed
+local function is_unsure(claim)
+  return string.sub(claim or '', -2) == ':?'
 end
 
 -- who puts a timer into the due index tells the pacers that announced to wake later; without the right to

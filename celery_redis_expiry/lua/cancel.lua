@@ -1,4 +1,4 @@
--- cancel: forget a waiting timer; one that is claimed is beyond recall.
+-- cancel: forget a waiting timer; one that is claimed, or that the broker may have, is beyond recall.
 -- KEYS: due timers names ids parked claimed claims answer trigger
 -- ARGV: remember_ms member label
 -- RETURNS: cancelled | claimed | gone
@@ -11,6 +11,7 @@ local answered = redis.call('GET', answer)
 if answered then return answered end
 if redis.call('ZSCORE', claimed, member) then return 'claimed' end
 if not redis.call('ZSCORE', due_index, member) and not redis.call('ZSCORE', parked, member) then return 'gone' end
+if is_unsure(redis.call('HGET', claims, member)) then return 'claimed' end
 
 local record = redis.call('HGET', timers, member)
 redis.call('ZREM', due_index, member)

@@ -21,7 +21,7 @@ end
 local k = 7
 for a = 5, #ARGV, 2 do
   local member, expired = ARGV[a], ARGV[a + 1] == '1'
-  local holder, first_due, attempts = read_claim(redis.call('HGET', claims, member), now)
+  local holder, first_due, attempts, unsure = read_claim(redis.call('HGET', claims, member), now)
   local score, home = redis.call('ZSCORE', due_index, member), due_index
   if not score then score, home = redis.call('ZSCORE', parked, member), parked end
   if holder == token then
@@ -41,7 +41,7 @@ for a = 5, #ARGV, 2 do
       attempts = attempts or 0
       redis.call('ZREM', home, member)
       redis.call('ZADD', claimed, lease_end, member)
-      redis.call('HSET', claims, member, string.format('%s:%.0f:%.0f', token, due, attempts))
+      redis.call('HSET', claims, member, string.format('%s:%.0f:%.0f%s', token, due, attempts, unsure or ''))
       give(member, due, attempts)
     end
   end

@@ -13,7 +13,8 @@ for _, member in ipairs(members) do
   local _, due, attempts = read_claim(redis.call('HGET', claims, member), now)
   due = string.format('%.0f', due or now)
   redis.call('ZREM', claimed, member)
-  redis.call('HSET', claims, member, string.format('-:%s:%.0f', due, attempts or 0))
+  -- nobody knows how far its worker had come
+  redis.call('HSET', claims, member, string.format('-:%s:%.0f:?', due, attempts or 0))
   redis.call('ZADD', due_index, due, member)
 end
 wake_pacers(pacers, wake, earliest)

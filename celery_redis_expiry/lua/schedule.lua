@@ -51,6 +51,8 @@ local function schedule(k, a)
     if mode == 'keep' then return {'kept', old_due, current, id_of(old_record)} end
     if mode == 'raise' or (name == '' and mode ~= 'move') then return {'exists', old_due, current, id_of(old_record)} end
   end
+  -- what the broker may have is left to finish, like what is claimed
+  if old_due and is_unsure(redis.call('HGET', claims, current)) then old_due = false end
   if mode ~= 'move' then
     -- two waiting timers under one task id would share one result: refused, whatever their names
     local namesake = redis.call('HGET', ids, id)

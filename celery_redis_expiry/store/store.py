@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from celery_redis_expiry.connections import Primary, primaries
 from celery_redis_expiry.errors import NotConfigured, NotReplicated, StoreUnavailable
@@ -278,11 +279,9 @@ class Store:
         """See `Workers.ack`."""
         return self.shards[claims[0].shard].ack(token, claims) if claims else 0
 
-    def release(self, token: str, claims: Sequence[Claimed], *, delay: float = 0, tried: bool = False) -> int:
+    def release(self, token: str, claims: Sequence[Claimed], **how: Any) -> int:
         """See `Workers.release`."""
-        if not claims:
-            return 0
-        return self.shards[claims[0].shard].release(token, claims, delay=delay, tried=tried)
+        return self.shards[claims[0].shard].release(token, claims, **how) if claims else 0
 
     def prolong(self, token: str, claims: Sequence[Claimed], lease: float) -> set[str]:
         """See `Workers.prolong`."""

@@ -152,21 +152,31 @@ class Workers(ShardBase):
         with self._translated():
             return int(self._scripts.ack(keys=[k.timers, k.names, k.ids, k.claimed, k.claims], args=args))
 
-    def release(self, token: str, claims: Sequence[Claimed], *, delay: float = 0, tried: bool = False) -> int:
+    def release(
+        self,
+        token: str,
+        claims: Sequence[Claimed],
+        *,
+        delay: float = 0,
+        tried: bool = False,
+        unsure: bool = False,
+    ) -> int:
         """Give claimed timers back.
 
         Arguments:
             delay: seconds until they may be claimed again.
             tried: whether the message itself was refused (counts as an attempt).
+            unsure: whether the broker may have the messages: they are beyond recall then.
         """
         if not claims:
             return 0
         k = self.keys
+        how = [token, int(delay * 1000), int(tried), int(unsure), k.wake]
         with self._translated():
             return int(
                 self._scripts.release(
                     keys=[k.due, k.claimed, k.claims, k.pacers],
-                    args=[token, int(delay * 1000), int(tried), k.wake, *(claim.member for claim in claims)],
+                    args=[*how, *(claim.member for claim in claims)],
                 )
             )
 

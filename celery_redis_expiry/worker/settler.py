@@ -55,7 +55,8 @@ class Settler:
                 shown(unknown[0].claim.label),
                 shown(unknown[0].reason),
             )
-        self._store.release(token, [parcel.claim for parcel in by_outcome.get("unsent", []) + unknown])
+        self._store.release(token, [parcel.claim for parcel in by_outcome.get("unsent", [])])
+        self._store.release(token, [parcel.claim for parcel in unknown], unsure=True)
         self.postpone(token, by_outcome.get("failed", []))
         for parcel in by_outcome.get("refused", ()):
             self.bury(parcel.claim, parcel.reason)

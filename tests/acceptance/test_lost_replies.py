@@ -25,7 +25,15 @@ SCRIPTS = script_names()
 
 
 def runs_script(name: str) -> Callable[[Command], bool]:
-    return lambda command: command[0].upper() == "EVALSHA" and SCRIPTS.get(command[1]) == name
+    """Whether a command runs the script, by its SHA1 or, where the server may not know it, by its text."""
+
+    def runs(command: Command) -> bool:
+        verb = command[0].upper()
+        return (verb == "EVALSHA" and SCRIPTS.get(command[1]) == name) or (
+            verb == "EVAL" and command[1] == program(name)
+        )
+
+    return runs
 
 
 def is_publish(command: Command) -> bool:
@@ -194,3 +202,43 @@ def test_stalled_beyond_its_lease(site: Site, broker_proxy: Proxy, make_site: Ca
     eventually(inspect.ping, timeout=30, what=lambda: f"it is awake\n{sleeper.process.tail()}")
     other.stop()
     once_each(behind.drain(20), range(20))  # by the one that slept
+
+
+@pytest.mark.parametrize("how", ["the answer is lost", "the worker dies"])
+def test_cancel_tells_the_truth_of_what_the_broker_may_have(
+    site: Site, make_site: Callable[..., Site], how: str
+) -> None:
+    """Its message is out, its timer back in the index: to cancel it now would be a promise that is broken."""
+    broker, store = (Proxy(("127.0.0.1", site.server.port)) for _ in range(2))
+    behind = make_site(
+        broker=site.server.url(port=broker.port),
+        expiry_redis_url=site.server.url(port=store.port),
+        expiry_lease=5,
+    )
+    worker = behind.expiry()
+    try:
+        if how == "the answer is lost":
+            broker.drop_reply(is_publish)
+            schedule_on_expiry(site.record("a"), seconds=0.3, key="a")
+            eventually(lambda: broker.dropped and (broker.refuse() or True), what="published", every=0.001)
+        else:
+            store.hold_at(runs_script("ack"))
+            schedule_on_expiry(site.record("a"), seconds=0.3, key="a")
+            eventually(lambda: store.holding, what="an ack on its way")
+            worker.kill()
+            store.cut()
+            behind.expiry("second", ready=False)
+            broker.refuse()
+            store.release()
+        site.wait_run("a")
+        eventually(lambda: site.waiting() == 1, timeout=20, what="it is back in the index")
+        assert cancel("a", app=site.app) is False
+        replaced = schedule_on_expiry(site.record("b"), seconds=600, key="a")
+        assert site.waiting() == 2, "what may be out is left to finish"
+        assert replaced.cancel()
+        broker.accept_again()
+        eventually(lambda: len(site.runs("a")) == 2, what="it runs again")
+        assert len({run["request"]["id"] for run in site.runs("a")}) == 1
+    finally:
+        broker.close()
+        store.close()

@@ -5,13 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kombu.exceptions import OperationalError
+from kombu.exceptions import (
+    ContentDisallowed,
+    DecodeError,
+    EncodeError,
+    OperationalError,
+    SerializerNotInstalled,
+)
 
 from celery_redis_expiry.timer import Claimed
 
 #: AMQP reply codes that trying again won't change: access refused, not found, unroutable, not equivalent, and
 #: an unknown type of exchange, for which RabbitMQ closes even the connection.
 FOR_GOOD = {403, 404, 312, 406, 503, 540}
+#: Errors that tell of the message, not of the way to the broker.
+OF_THE_MESSAGE = (
+    ContentDisallowed,
+    DecodeError,
+    EncodeError,
+    SerializerNotInstalled,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+#: After how many attempts a message is given up whose error nobody knows: a good quarter of an hour.
+ODD_ATTEMPTS = 10
 
 
 @dataclass
@@ -41,6 +59,9 @@ class Parcel:
         return self.content.get("kind") == "canvas"
 
     def settle(self, outcome: str, reason: object = "") -> None:
+        if outcome == "odd":
+            # perhaps not the message's fault: it is refused for good only when it happens again and again
+            outcome = "failed" if self.claim.attempts + 1 < ODD_ATTEMPTS else "refused"
         self.outcome, self.reason = outcome, str(reason) or repr(reason)
 
 
@@ -55,9 +76,10 @@ def losses(connection: Any) -> tuple[type[BaseException], ...]:
 
 
 def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
-    """What an error of kombu or its transport says: `lost`, `full`, `failed` or `refused`, and why.
+    """What an error of kombu or its transport says: `lost`, `full`, `failed`, `refused` or `odd`, and why.
 
-    `full` is a Redis at its maxmemory: the message is not taken, and neither is any other.
+    `full` is a Redis at its maxmemory: the message is not taken, and neither is any other. `odd` is an error
+    that nothing is known of: a lost connection makes kombu 5.7 fail with an AttributeError now and then.
 
     Arguments:
         connection: the kombu connection; it knows the errors of its transport.
@@ -73,5 +95,5 @@ def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
     elif isinstance(cause, connection.channel_errors):
         verdict = "failed"
     else:
-        verdict = "refused"
+        verdict = "refused" if isinstance(cause, OF_THE_MESSAGE) else "odd"
     return verdict, f"{type(cause).__name__}: {cause}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery_redis_expiry.worker.publishing.lease import Lease
-from celery_redis_expiry.worker.publishing.parcel import Parcel, judge, losses
+from celery_redis_expiry.worker.publishing.parcel import OF_THE_MESSAGE, Parcel, judge, losses
 
 #: The outcome of what was being sent when the broker gave a verdict; other verdicts are outcomes themselves.
 OUTCOMES = {"lost": "unknown", "full": "unsent"}
@@ -73,7 +73,9 @@ class OneByOne:
         except (*losses(self.connection), *self.connection.channel_errors):
             raise
         except Exception as exc:
-            parcel.settle("refused", f"it can't be sent: {exc!r}")
+            parcel.settle(
+                "refused" if isinstance(exc, OF_THE_MESSAGE) else "odd", f"it can't be sent: {exc!r}"
+            )
             return False
         return True
 
@@ -116,6 +118,9 @@ class RedisBatches(OneByOne):
             return
         except Exception as exc:
             verdict, reason = judge(exc, self.connection)
+            if verdict == "odd":
+                # no single message is to blame, and what was sent is not known
+                verdict = "lost"
             self.lost = verdict == "lost"
             left = [parcel for parcel in parcels if parcel.outcome is None]
             if verdict in ("failed", "refused"):
