@@ -155,9 +155,8 @@ def judge(
     for promise in promises:
         times = ran.get(promise.id, [])
         ledger.executed += bool(times)
-        if len(times) < promise.least or (
-            not times and promise.instead_of and not ran.get(promise.instead_of)
-        ):
+        neither = promise.instead_of and not times and not ran.get(promise.instead_of)
+        if len(times) < promise.least or neither:
             ledger.lost.append(promise.label)
         if times and promise.most == 0:
             ledger.forbidden.append(f"{promise.label} ({promise.fate})")

@@ -43,7 +43,7 @@ BULK = 50
 #: How many threads make single calls: one that waits for a Redis that is away must not hold up the others.
 SINGLES = 4
 #: What a user does with a timer, and how often.
-USES = {"leave": 40, "at": 10, "name": 10, "cancel": 15, "move": 10, "replace": 10, "group": 5}
+USES = {"leave": 40, "at": 10, "name": 10, "cancel": 25, "move": 10, "replace": 10, "group": 5}
 #: What users with a wrong clock don't do: give a point in time that they read off it.
 NEEDS_A_CLOCK = {"at"}
 
@@ -190,7 +190,7 @@ class User:
         else:
             # half of them at any time, half of them just when it fires
             close = self.dice.random() < 0.5
-            when = delay + self.dice.uniform(-0.1, 0.3) if close else self.dice.uniform(0, 0.9 * delay)
+            when = delay + self.dice.uniform(-0.1, 0.2) if close else self.dice.uniform(0, 0.9 * delay)
             self._plan(now() + when, lambda: later(promise))
 
     def schedule(self, label: str, delay: float, *, name: str | None = None, at: bool = False) -> Promise:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -145,15 +146,16 @@ class Chaos:
             happening = Happening(fault.name, fault.target, time.time(), time.time(), fault.doubles)
             self.happened.append(happening)
             self.say(f"{at:6.1f} s  {fault.name} ({fault.target}) for {fault.lasts:.1f} s: {fault.does}")
-            try:
-                fault.begin(self.stage)
-                time.sleep(fault.lasts)
-            finally:
-                try:
-                    fault.end(self.stage)
-                except Exception as exc:
-                    self.stage.breaches.append(f"{fault.name} could not be undone: {exc!r}")
-                happening.end = time.time()
+            self._do(fault.begin)
+            time.sleep(fault.lasts)
+            self._do(fault.end)
+            happening.end = time.time()
+
+    def _do(self, step: Callable[[Stage], None]) -> None:
+        try:
+            step(self.stage)
+        except Exception as exc:
+            self.stage.breaches.append(f"{step.__qualname__} failed: {exc!r}")
 
 
 def _drain(stage: Stage, say: Callable[[str], None]) -> None:
@@ -163,7 +165,7 @@ def _drain(stage: Stage, say: Callable[[str], None]) -> None:
         try:
             if user.wait(setting.delay + DRAIN):
                 stage.breaches.append(f"the process of {name} failed\n{user.tail(20)}")
-        except Exception:
+        except subprocess.TimeoutExpired:
             stage.breaches.append(f"the process of {name} did not come to its end\n{user.tail(20)}")
     began = time.monotonic()
     left: dict[str, int] = {}
