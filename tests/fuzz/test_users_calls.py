@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,6 @@ from celery_redis_expiry import (
 from celery_redis_expiry.store import store_of
 from tests.fuzz.garbage import Damage, Victim, damages
 from tests.fuzz.profiles import effort
-from tests.fuzz.rounds import forget
 from tests.servers.redis import RedisServer
 from tests.site import Site
 
@@ -50,7 +49,7 @@ def test_calls_answer_or_raise_ours(
 ) -> None:
     site = quiet_site
     raw = site.server.raw_client()
-    forget(site, raw)
+    raw.flushdb()
     result = schedule_on_expiry(site.record(1), 3600, key="odd", app=site.app)
     victim = Victim(raw, site.key(""), raw.hget(site.key("names"), "odd") or b"", "odd", result.id)
     for damage in chosen:
@@ -82,8 +81,10 @@ def test_calls_answer_or_raise_ours(
     raw.close()
 
 
-def test_commands_end_in_words(quiet_site: Site) -> None:
-    site = quiet_site
+def test_commands_end_in_words(shared_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+    server = shared_redis(use="commands")
+    server.reset()
+    site = Site(server, tmp_path)
     raw: redis.Redis = site.server.raw_client()
     letters = {
         b"": b"\xff",
@@ -113,3 +114,4 @@ def test_commands_end_in_words(quiet_site: Site) -> None:
             told = site.celery("-A", "ledger_app:app", "expiry", *command)
             assert "Traceback" not in told, told
     raw.close()
+    site.close()
