@@ -96,7 +96,10 @@ class Hearing(Loop):
 
     def start(self) -> None:
         # the first ears before anything else looks at the index: what expires meanwhile must be heard
-        self._see_to_ears()
+        try:
+            self._see_to_ears()
+        except StoreUnavailable as exc:
+            logger.warning("expiry: %s; listening as soon as it answers", exc)
         super().start()
 
     def interrupt(self) -> None:

@@ -58,16 +58,21 @@ class Service:
         for loop in self.loops:
             loop.start()
         on = self.hearing.settle(3)
-        counts = self.store.counts()
         logger.info(
-            "expiry: watching %s, namespace %s%s: %d timers waiting, %d dead letters, notifications %s",
+            "expiry: watching %s, namespace %s%s: %s, notifications %s",
             self.store.location.url,
             self.store.namespace,
             f" in {len(self.store.shards)} shards" if len(self.store.shards) > 1 else "",
-            counts["waiting"],
-            counts["dead"],
+            self._counted(),
             "on" if on else "OFF (timers fire by the index, on time)",
         )
+
+    def _counted(self) -> str:
+        try:
+            counts = self.store.counts()
+        except StoreUnavailable as exc:
+            return f"timers can't be counted now ({exc})"
+        return f"{counts['waiting']} timers waiting, {counts['dead']} dead letters"
 
     def _build(self) -> Hearing:
         """Put the parts together, once the number of shards is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -130,6 +131,26 @@ def test_a_primary_dies_under_load(site: Site, redis_cluster: RedisCluster) -> N
     runs = drain(site, MANY)
     assert {run["label"] for run in runs} == set(range(MANY))
     # acks that were not replicated yet may be forgotten with the old primary: under the same task id
+    assert len({run["request"]["id"] for run in runs}) == MANY
+    assert worker.process.running
+
+
+@pytest.mark.timeout(200)
+def test_a_primary_hangs_under_load(site: Site, redis_cluster: RedisCluster) -> None:
+    """Stopped, not dead: connections to it stay open and silent until its replica is promoted."""
+    worker = site.expiry(expiry_lease=5)
+    schedule(site, 3.0, over=8.0)
+    site.redis.wait(1, 1000, target_nodes=site.redis.PRIMARIES)
+    hung = redis_cluster.primaries()[1]
+    assert hung.process is not None
+    hung.process.signal(signal.SIGSTOP)
+    try:
+        eventually(lambda: len({run["label"] for run in site.runs()}) == MANY, timeout=60, what="all ran")
+    finally:
+        hung.process.signal(signal.SIGCONT)
+    redis_cluster.wait_ready()
+    runs = drain(site, MANY)
+    assert {run["label"] for run in runs} == set(range(MANY))
     assert len({run["request"]["id"] for run in runs}) == MANY
     assert worker.process.running
 
