@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from redis.exceptions import NoScriptError
+from redis.sentinel import SentinelConnectionPool
 
 NAMES = (
     "ack",
@@ -100,8 +101,11 @@ class Script:
     def _passes(self, exc: Exception) -> bool:
         """Whether nothing was done, and another attempt may be luckier."""
         if has_no_replicas(exc):
-            # in a failover by Sentinel this may be the old primary: a new connection asks for the new one
-            self._client.connection_pool.disconnect()
+            pool = self._client.connection_pool
+            if isinstance(pool, SentinelConnectionPool):
+                # this may be the old primary of a failover: a new connection asks who is the new one. Those
+                # in use are other threads' and must not be closed under them
+                pool.disconnect(inuse_connections=False)
             return True
         return is_migrating(exc)
 
