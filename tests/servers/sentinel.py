@@ -19,19 +19,20 @@ from tests.servers.redis import NO_RETRY, RedisServer
 from tests.waiting import eventually
 
 NAME = "main"
+DOWN_AFTER_MS = 2000  # short, but a busy machine may not look like a dead primary
 
 
 class Sentinel:
     """One sentinel that watches a Redis as `main`."""
 
-    def __init__(self, server: RedisServer, *, quorum: int = 1) -> None:
+    def __init__(self, server: RedisServer, *, quorum: int = 1, down_after_ms: int = 30_000) -> None:
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="expiry-sentinel-"))
         config = self.folder / "sentinel.conf"  # sentinels write to theirs
         config.write_text(
             f"port {self.port}\n"
             f"sentinel monitor {NAME} 127.0.0.1 {server.port} {quorum}\n"
-            f"sentinel down-after-milliseconds {NAME} 1000\n"
+            f"sentinel down-after-milliseconds {NAME} {down_after_ms}\n"
             f"sentinel failover-timeout {NAME} 6000\n"
             f"sentinel parallel-syncs {NAME} 2\n"
         )
@@ -90,7 +91,7 @@ class SentinelGroup:
             with replica.client() as client:
                 client.replicaof("127.0.0.1", str(self._primary.port))
         self.wait_in_step()
-        self.sentinels = [Sentinel(self._primary, quorum=2) for _ in range(3)]
+        self.sentinels = [Sentinel(self._primary, quorum=2, down_after_ms=DOWN_AFTER_MS) for _ in range(3)]
         self.wait_ready()
         return self
 
