@@ -1,4 +1,7 @@
-"""How much the fuzz tests try: FUZZ=long for many more examples, and failures shrunk to their smallest."""
+"""How much the fuzz tests try: with FUZZ=long many more examples, in up to hours.
+
+Nothing is shrunk: an example takes seconds, and the first failure is told with what repeats it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 
 LONG = os.environ.get("FUZZ") == "long"
+#: Seconds that one test may take.
+LIMIT = 7200 if LONG else 120
 
 
 def effort(examples: int, long: int, **more: Any) -> settings:

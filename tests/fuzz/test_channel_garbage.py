@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_redis_expiry import schedule_many_on_expiry
 from tests.fuzz.garbage import raw as raw_bytes
-from tests.fuzz.profiles import effort
+from tests.fuzz.profiles import LIMIT, effort
 from tests.fuzz.rounds import fired, forget, schedule_sane, settled
 from tests.servers.workers import Worker
 from tests.site import Site
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(LIMIT)
 
 WAKE = [b"", b"!", b"!:", b"!\xff", b"!nowhere:x", b"!" + b"x" * 100_000]
 WAKE += [b"inf", b"-inf", b"nan", b"-1", b"0", b"1", b"9" * 15, b"9" * 400, b"1e5", b"1.5", b" 1", b"\xff"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import redis
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from celery_redis_expiry import schedule_many_on_expiry
 from celery_redis_expiry.store import store_of
 from tests.fuzz.garbage import Damage, Part, Record, Victim, damages
-from tests.fuzz.profiles import effort
+from tests.fuzz.profiles import LIMIT, effort
 from tests.fuzz.rounds import fired, forget, schedule_sane, settled
 from tests.servers.workers import Worker
 from tests.site import Site
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(LIMIT)
 
 rounds = itertools.count()
 

@@ -21,9 +21,11 @@ from celery_redis_expiry import (
 )
 from celery_redis_expiry.store import store_of
 from tests.fuzz.garbage import Damage, Victim, damages
-from tests.fuzz.profiles import effort
+from tests.fuzz.profiles import LIMIT, effort
 from tests.servers.redis import RedisServer
 from tests.site import Site
+
+pytestmark = pytest.mark.timeout(LIMIT)
 
 KEYS = ["due", "parked", "claimed", "dead", "pacers"]
 KEYS += ["timers", "names", "ids", "claims", "reasons", "namespace"]
