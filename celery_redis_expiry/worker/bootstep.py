@@ -14,6 +14,9 @@ from celery_redis_expiry.worker.service import Service
 
 logger = logging.getLogger(__name__)
 
+#: Seconds; thirty years.
+NEVER = 10**9
+
 
 class ExpiryStep(bootsteps.StartStopStep):
     """A step of the worker, not of its consumer: it outlives the loss of the broker connection."""
@@ -35,7 +38,7 @@ class ExpiryStep(bootsteps.StartStopStep):
 
     def create(self, worker: Any) -> Any:
         remote.install()
-        _confirm_canvases(worker.app)
+        _set_transport(worker.app)
         try:
             self.service = Service(worker.app, worker.hostname)
         except NotConfigured as exc:
@@ -68,10 +71,14 @@ class ExpiryStep(bootsteps.StartStopStep):
         raise SystemExit(1) from exc
 
 
-def _confirm_canvases(app: Any) -> None:
-    """Celery applies a canvas by the app's own producers: on RabbitMQ they must wait for confirms too."""
-    if app.connection_for_write().transport.driver_type == "amqp":
-        app.conf.broker_transport_options = {
-            **(app.conf.broker_transport_options or {}),
-            "confirm_publish": True,
-        }
+def _set_transport(app: Any) -> None:
+    """Options of the broker connection that are right for an expiry worker, whatever the app's own are."""
+    options = {
+        # Celery applies a canvas by the app's own producers: they must wait for confirms too
+        "amqp": {"confirm_publish": True},
+        # at each connect kombu gives back to the queues, by the clock of this machine, what other workers
+        # hold for longer. Who consumes nothing has no business there: an hour ahead, it ran tasks twice
+        "redis": {"visibility_timeout": NEVER},
+    }.get(app.connection_for_write().transport.driver_type)
+    if options:
+        app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), **options}

@@ -190,3 +190,21 @@ def test_where_sentinels_tell(idle_site: Site, make_site: Any) -> None:
         assert result.cancel() is True
     finally:
         sentinel.remove()
+
+
+def test_what_others_hold_is_not_given_back_by_an_expiry_worker(idle_site: Site) -> None:
+    """kombu looks at each connect for messages held longer than the visibility timeout, by its own clock."""
+    idle_site.app.send_task("ledger.record", ("held",))
+    with idle_site.app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        with idle_site.app.amqp.TaskConsumer(channel) as consumer:
+            consumer.register_callback(lambda body, message: None)
+            connection.drain_events(timeout=5)
+            [(held, since)] = idle_site.queues.zrange("unacked_index", 0, -1, withscores=True)
+            # as a worker sees it whose clock is two hours ahead
+            idle_site.queues.zadd("unacked_index", {held: since - 7200})
+            worker = idle_site.expiry()
+            schedule_on_expiry(idle_site.record("fired"), seconds=0.1)
+            eventually(lambda: idle_site.queues.llen("celery") == 1, what="the timer is in the queue")
+            assert idle_site.queues.hlen("unacked") == 1
+            assert worker.process.running
