@@ -38,10 +38,6 @@ SENDING = (
     "immediate",
 )
 
-#: Seconds; RabbitMQ closes the channel for more, which makes the outcome of the messages beside it unknown.
-#: The `expires` header says the same to the task's worker.
-LONGEST_EXPIRATION = 2**32 / 1000 - 1
-
 
 class _Recorder(Producer):
     """A producer that keeps what it is given. Its connection is never opened."""
@@ -182,8 +178,6 @@ def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str,
     elif arguments.get("expiration") is not None and headers.get("expires"):
         # recorded as counted from the scheduling
         arguments["expiration"] = max(0.0, _timestamp(headers["expires"], app) - due / 1000)
-    if not 0 <= (arguments.get("expiration") or 0) <= LONGEST_EXPIRATION:
-        del arguments["expiration"]
     arguments["declare"] = [
         entity
         for entity in (restore(each, app) for each in content.get("declare") or ())

@@ -62,12 +62,6 @@ def test_a_number_in_expires_counts_from_the_due_time(app: Celery) -> None:
         assert arguments["expiration"] == 60
 
 
-def test_an_expiration_that_rabbitmq_refuses_is_left_to_the_header(app: Celery) -> None:
-    _, arguments = fire(app, app.tasks["unit.task"].s().set(expires=60 * 86400))
-    assert datetime.fromisoformat(arguments["headers"]["expires"]).timestamp() == DUE / 1000 + 60 * 86400
-    assert "expiration" not in arguments
-
-
 def test_a_moment_in_expires_stays(app: Celery) -> None:
     moment = datetime.fromtimestamp(DUE / 1000, timezone.utc) + timedelta(seconds=30)
     _, arguments = fire(app, app.tasks["unit.task"].s().set(expires=moment))

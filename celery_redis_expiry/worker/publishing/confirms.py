@@ -17,6 +17,10 @@ from celery_redis_expiry.worker.publishing.senders import OneByOne
 #: a connection that RabbitMQ does not read for a while; none at all would hide a dead host for 15 minutes.
 USER_TIMEOUT = 30_000
 
+#: Seconds; RabbitMQ closes the channel for more, which makes the outcome of the messages beside it unknown.
+#: The `expires` header says the same to the task's worker.
+LONGEST_EXPIRATION = 2**32 / 1000 - 1
+
 
 class Blocked(Exception):
     """The connection is alive, but the broker takes nothing now."""
@@ -71,6 +75,8 @@ class ConfirmedBatches(OneByOne):
 
     def declare(self, parcel: Parcel) -> None:
         super().declare(parcel)
+        if not 0 <= (parcel.arguments.get("expiration") or 0) <= LONGEST_EXPIRATION:
+            del parcel.arguments["expiration"]
         exchange = parcel.arguments.get("exchange")
         if exchange:
             # RabbitMQ closes the channel for an exchange that isn't there, and the whole batch with it
