@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +25,11 @@ OF_THE_MESSAGE = (
     DecodeError,
     EncodeError,
     SerializerNotInstalled,
+    ArithmeticError,
     LookupError,
     TypeError,
     ValueError,
+    struct.error,
 )
 #: After how many attempts a message is given up whose error nobody knows: a good quarter of an hour.
 ODD_ATTEMPTS = 10
