@@ -17,9 +17,9 @@ from celery_redis_expiry.worker.publishing.senders import OneByOne
 #: a connection that RabbitMQ does not read for a while; none at all would hide a dead host for 15 minutes.
 USER_TIMEOUT = 30_000
 
-#: Seconds; RabbitMQ closes the channel for more, which makes the outcome of the messages beside it unknown.
-#: The `expires` header says the same to the task's worker.
-LONGEST_EXPIRATION = 2**32 / 1000 - 1
+#: Seconds, ten years; RabbitMQ closes the channel for more, which makes the outcome of the messages beside it
+#: unknown. The `expires` header says the same to the task's worker.
+LONGEST_EXPIRATION = 10 * 365 * 86400
 
 
 class Blocked(Exception):
