@@ -22,7 +22,7 @@ from celery_redis_expiry.scheduling import (
 )
 from celery_redis_expiry.timer import Timer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BadItem",
