@@ -101,7 +101,7 @@ class Script:
     def _passes(self, exc: Exception) -> bool:
         """Whether nothing was done, and another attempt may be luckier."""
         if has_no_replicas(exc):
-            pool = self._client.connection_pool
+            pool = getattr(self._client, "connection_pool", None)
             if isinstance(pool, SentinelConnectionPool):
                 # this may be the old primary of a failover: a new connection asks who is the new one. Those
                 # in use are other threads' and must not be closed under them

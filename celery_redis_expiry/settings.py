@@ -78,7 +78,8 @@ class Settings:
     )
     dead_letter_limit: int = _setting(
         10_000,
-        "How many dead letters are kept; beyond it the oldest are dropped, and logged.",
+        "How many dead letters are kept, an equal part of them in each shard; beyond it the oldest are "
+        "dropped, and logged.",
     )
     dead_letter_age: float = _setting(
         90 * 86400.0,

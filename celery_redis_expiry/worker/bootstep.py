@@ -73,12 +73,13 @@ class ExpiryStep(bootsteps.StartStopStep):
 
 def _set_transport(app: Any) -> None:
     """Options of the broker connection that are right for an expiry worker, whatever the app's own are."""
-    options = {
+    by_driver: dict[str, dict[str, Any]] = {
         # Celery applies a canvas by the app's own producers: they must wait for confirms too
         "amqp": {"confirm_publish": True},
         # at each connect kombu gives back to the queues, by the clock of this machine, what other workers
         # hold for longer. Who consumes nothing has no business there: an hour ahead, it ran tasks twice
         "redis": {"visibility_timeout": NEVER},
-    }.get(app.connection_for_write().transport.driver_type)
+    }
+    options = by_driver.get(app.connection_for_write().transport.driver_type)
     if options:
         app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), **options}

@@ -80,7 +80,10 @@ class Settler:
                 shown(parcels[0].reason),
                 delay,
             )
-            self._store.release(token, [parcel.claim for parcel in parcels], delay=delay, tried=True)
+            # of a canvas a part may be out
+            unsure = any(parcel.is_canvas for parcel in parcels)
+            claims = [parcel.claim for parcel in parcels]
+            self._store.release(token, claims, delay=delay, tried=True, unsure=unsure)
 
     def ack(self, token: str, claims: list[Claimed]) -> None:
         self._unacked[token] = claims

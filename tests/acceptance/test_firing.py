@@ -208,3 +208,10 @@ def test_what_others_hold_is_not_given_back_by_an_expiry_worker(idle_site: Site)
             eventually(lambda: idle_site.queues.llen("celery") == 1, what="the timer is in the queue")
             assert idle_site.queues.hlen("unacked") == 1
             assert worker.process.running
+
+
+def test_an_option_that_costs_the_batches_is_told(site: Site) -> None:
+    worker = site.expiry(broker_transport_options={"retry_on_timeout": True})
+    schedule_on_expiry(site.record("x"), seconds=0)
+    site.wait_run("x")
+    worker.wait_for(r"WARNING.*retry_on_timeout.*Remedy")

@@ -36,6 +36,33 @@ def test_end_to_end(rabbit_site: Site) -> None:
     assert rabbit_site.dead() == 0
 
 
+def test_what_is_nacked_is_tried_again(rabbit_site: Site) -> None:
+    """A full queue refuses: its message is neither acked away nor a dead letter, and harms no other."""
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    with rabbit_site.app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        channel.exchange_declare("bounded", "direct", durable=False, auto_delete=False)
+        channel.queue_declare("full", durable=True, auto_delete=False, arguments=full)
+        channel.queue_bind("full", "bounded", "full")
+        worker = rabbit_site.expiry()
+        for number in range(3):
+            bounded = rabbit_site.record(number).set(exchange="bounded", routing_key="full", queue=None)
+            schedule_on_expiry(bounded, seconds=0.3)
+        schedule_on_expiry(rabbit_site.record("other"), seconds=0.3)
+        worker.wait_for("the broker nacked it")
+        arrived = []
+        while len(arrived) < 3:
+            message = eventually(lambda: channel.basic_get("full", no_ack=True), timeout=30, what="the next")
+            arrived.append(message.headers["id"])
+        assert len(set(arrived)) == 3
+        rabbit_site.wait_forgotten()
+        assert rabbit_site.dead() == 0
+        assert channel.basic_get("full", no_ack=True) is None
+        channel.queue_delete("full")
+    rabbit_site.ordinary()
+    rabbit_site.wait_run("other")
+
+
 def test_unroutable_goes_to_the_dead_letters(rabbit_site: Site) -> None:
     """Without `mandatory` RabbitMQ would drop it and say nothing. The others of its batch must arrive."""
     with rabbit_site.app.connection_for_write() as connection:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from typing import Any
 
 import pytest
+from redis.exceptions import NoScriptError, ResponseError
 
-from celery_redis_expiry.scripts import NAMES, source
+from celery_redis_expiry.scripts import NAMES, Script, program, source
 
 
 def header(name: str) -> str:
@@ -46,3 +48,31 @@ def test_no_key_is_computed(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_script_fits_a_screen_or_two(name: str) -> None:
     assert len(source(name).splitlines()) <= 110
+
+
+class Server:
+    """Answers in turn, as a client of a Cluster would; it has no connection pool to ask for."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.calls: list[str] = []
+
+    def execute_command(self, *words: Any) -> Any:
+        self.calls.append(words[0] if words[1] != program("look") else f"{words[0]} text")
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_script_that_the_server_does_not_know_is_sent() -> None:
+    server = Server(NoScriptError(), "done")
+    assert Script(server, "look", 0)(["key"], [1]) == "done"
+    assert server.calls == ["EVALSHA", "EVAL text"]
+
+
+@pytest.mark.parametrize("refusal", ["NOREPLICAS Not enough good replicas", "TRYAGAIN Multiple keys"])
+def test_what_is_refused_for_a_moment_is_tried_again(refusal: str) -> None:
+    assert Script(Server(ResponseError(refusal), "done"), "look", 10)(["key"], []) == "done"
+    with pytest.raises(ResponseError, match=refusal.split()[0]):
+        Script(Server(ResponseError(refusal), "done"), "look", -1)(["key"], [])
