@@ -11,16 +11,22 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 
-from celery_redis_expiry.doctor import checks_access as access
-from celery_redis_expiry.doctor import checks_broker, checks_keeping, checks_server, checks_timers
+from celery_redis_expiry.doctor import (
+    checks_access,
+    checks_broker,
+    checks_keeping,
+    checks_server,
+    checks_timers,
+)
 from celery_redis_expiry.doctor.checks_notifications import notifications
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import OK, Check, Finding, Report, fail, told, unknown
 from celery_redis_expiry.errors import ExpiryError, StoreUnavailable
+from celery_redis_expiry.store.rights import ROLES as RIGHTS
 
 __all__ = ["ROLES", "Check", "Finding", "Report", "examine"]
 
-ROLES = tuple(access.ROLES)
+ROLES = tuple(RIGHTS)
 
 #: Looked at on each primary that holds timers.
 SERVER_CHECKS: tuple[Callable[[Server, Patient], Finding], ...] = (
@@ -33,7 +39,7 @@ SERVER_CHECKS: tuple[Callable[[Server, Patient], Finding], ...] = (
     checks_server.replicas,
     checks_server.clock,
     checks_server.expiring_keys,
-    access.rights,
+    checks_access.rights,
 )
 BROKER_CHECKS: tuple[Callable[[Patient], Finding], ...] = (checks_broker.broker, checks_broker.publishing)
 TIMER_CHECKS: tuple[Callable[[Patient], Finding], ...] = (

@@ -54,7 +54,7 @@ class Patient:
     Attributes:
         timeout: seconds to wait for an answer, of Redis or of the broker.
         late: seconds after which a due timer counts as overdue.
-        roles: whose rights are looked at, see `access.ROLES`.
+        roles: whose rights are looked at, see `rights.ROLES`.
         broker_answers: found out by the check of the broker; the workers are asked only then.
     """
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry import schedule_on_expiry
-from celery_redis_expiry.doctor import ROLES, Finding, checks_access, checks_server, examine
+from celery_redis_expiry.doctor import ROLES, Finding, checks_server, examine
 from celery_redis_expiry.store import store_of
+from celery_redis_expiry.store.rights import rights_of
 from celery_redis_expiry.worker.service import broker_identity
 from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
@@ -269,7 +270,7 @@ def test_keys_with_a_ttl(site: Site) -> None:
 
 
 def rules_of(role: str) -> list[str]:
-    return [f"+{right}" for right in sorted(checks_access.rights_of(role))]
+    return [f"+{right}" for right in sorted(rights_of(role))]
 
 
 def test_rights(site: Site, make_site: Callable[..., Site]) -> None:

@@ -12,11 +12,12 @@ from celery import Celery
 
 from celery_redis_expiry import doctor
 from celery_redis_expiry.connections import parse
-from celery_redis_expiry.doctor import checks_access, checks_keeping, checks_server, examine
+from celery_redis_expiry.doctor import checks_keeping, checks_server, examine
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import Check, Report, fail, ok, unknown, warn
 from celery_redis_expiry.keys import Channels, Keys
 from celery_redis_expiry.scripts import NAMES
+from celery_redis_expiry.store import rights
 from tests.servers.processes import free_port
 
 SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -36,9 +37,9 @@ def patient() -> Patient:
 
 
 def test_every_script_is_somebodys_and_every_right_is_tried() -> None:
-    assert {name for scripts, _ in checks_access.ROLES.values() for name in scripts} == set(NAMES)
-    for role in checks_access.ROLES:
-        assert checks_access.rights_of(role) <= {*checks_access.TRIALS, *SPECIAL}
+    assert {name for role in rights.ROLES.values() for name in role.scripts} == set(NAMES)
+    for role in rights.ROLES:
+        assert rights.rights_of(role) <= {*rights.TRIALS, *SPECIAL}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_the_documented_rights_hold_all_that_are_looked_at(role: str, row: str) 
     [line] = [line for line in SETTINGS.read_text().splitlines() if line.startswith(f"| {row}")]
     told = re.findall(r"(?<=[`\s])\+([a-z|\\]+)", line)
     documented = {right.replace("\\", "") for right in told} - {"config|get", "config|set"}
-    assert checks_access.rights_of(role) <= documented
+    assert rights.rights_of(role) <= documented
 
 
 def test_a_check_that_breaks_or_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

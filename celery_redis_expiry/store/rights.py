@@ -1,0 +1,176 @@
+"""What a user of an ACL may do in Redis, found out by trying.
+
+Redis looks at rights command by command, also inside a script: who lacks one is refused in the middle of a
+change, and half of it stands. So it is asked beforehand, by commands that Redis refuses or that find nothing:
+rights are looked at before arguments. `ACL DRYRUN` would be a right of its own, and Redis 6.2 has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from redis import Redis
+from redis.exceptions import NoPermissionError
+
+from celery_redis_expiry.keys import Channels, Keys, new_token
+from celery_redis_expiry.scripts import PRELUDE, source
+
+
+class Role(NamedTuple):
+    """Who calls what.
+
+    Attributes:
+        scripts: by their names.
+        calls: the rights that its calls need beside those of the scripts.
+        listening: those that only listening needs; without them timers fire all the same.
+    """
+
+    scripts: tuple[str, ...]
+    calls: tuple[str, ...]
+    listening: tuple[str, ...] = ()
+
+
+ROLES = {
+    "producer": Role(("enter", "schedule", "inspect", "cancel"), ("hget", "hmget")),
+    "worker": Role(
+        ("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury", "trim"),
+        ("hmget", "zrem", "zcard"),
+        ("set", "exists", "ping", "psubscribe"),
+    ),
+    "operator": Role(
+        ("enter", "retry", "discard", "inspect", "put", "drop", "recover"),
+        ("hget", "hmget", "hset", "zcard", "zrange", "zrevrange", "zscore", "time"),
+    ),
+}
+#: Without these timers fire, but some of them late.
+PUNCTUALITY = {"publish", "psubscribe"}
+
+#: How each right is tried on a key that does not exist, so that nothing is changed.
+TRIALS: dict[str, tuple[str, ...]] = {
+    "ping": ("PING",),
+    "time": ("TIME",),
+    "eval": ("EVAL", "(", "1", "KEY"),  # does not compile
+    "get": ("GET", "KEY"),
+    "set": ("SET", "KEY", "", "PX", "0"),  # no valid time
+    "del": ("DEL", "KEY"),
+    "exists": ("EXISTS", "KEY"),
+    "pttl": ("PTTL", "KEY"),
+    "hlen": ("HLEN", "KEY"),
+    "hget": ("HGET", "KEY", "field"),
+    "hmget": ("HMGET", "KEY", "field"),
+    "hset": ("HSET", "KEY", "field", "value", "field"),  # a value is missing
+    "hdel": ("HDEL", "KEY", "field"),
+    "zadd": ("ZADD", "KEY", "no number", "member"),
+    "zrem": ("ZREM", "KEY", "member"),
+    "zscore": ("ZSCORE", "KEY", "member"),
+    "zcard": ("ZCARD", "KEY"),
+    "zrange": ("ZRANGE", "KEY", "0", "0"),
+    "zrevrange": ("ZREVRANGE", "KEY", "0", "0"),
+    "zrangebyscore": ("ZRANGEBYSCORE", "KEY", "0", "0"),
+    "zrevrangebyscore": ("ZREVRANGEBYSCORE", "KEY", "0", "0"),
+    "zremrangebyscore": ("ZREMRANGEBYSCORE", "KEY", "0", "0"),
+    "publish": ("PUBLISH", "WAKE", ""),  # means nothing to a pacer
+}
+#: HSETNX knows no wrong argument, so it meets a key of another type, which expires at once; where that can't
+#: be made it is not tried. Answers 0 where it is refused.
+TRY_HSETNX = """\
+if redis.pcall('SET', KEYS[1], '', 'PX', 1).err then return 1 end
+local told = redis.pcall('HSETNX', KEYS[1], 'field', 'value').err
+return string.find(told, 'WRONGTYPE') and 1 or 0
+"""
+
+
+def rights_of(role: str) -> set[str]:
+    """Every right that the calls of a role need, by the names that `ACL SETUSER` takes."""
+    return {*vital_to(role), *ROLES[role].listening, *_used(role, "pcall")}
+
+
+def vital_to(role: str) -> set[str]:
+    """Those without which a change may be half done. What a script can do without, it calls by pcall."""
+    return {"evalsha", "eval", *ROLES[role].calls, *_used(role, "call")}
+
+
+def _used(role: str, by: str) -> set[str]:
+    return {right for script in ROLES[role].scripts for right in _used_in(script, by)}
+
+
+def _used_in(script: str, by: str) -> set[str]:
+    """The commands that a script calls by `call` or `pcall`."""
+    text = source(script)
+    for block in PRELUDE.split("\n\n"):
+        if f"{block.partition('local function ')[2].partition('(')[0]}(" in text:
+            text += block
+    return {name.lower() for name in re.findall(rf"redis\.{by}\('([A-Z]+)'", text)}
+
+
+def missing(client: Redis, keys: Keys, channels: Channels, needed: Iterable[str]) -> list[str]:
+    """The rules, as `ACL SETUSER` takes them, that the client's user would need besides; one round trip.
+
+    Arguments:
+        client: for one server: each node of a Cluster has an ACL of its own.
+        keys: of a shard on that server.
+        needed: rights. Whether it may listen is found out by `may_listen`.
+    """
+    trials = {right: TRIALS[right] for right in sorted(needed) if right in TRIALS}
+    words = {"KEY": keys.answer(new_token()), "WAKE": keys.wake}
+    pipe: Any = client.pipeline(transaction=False)
+    for trial in trials.values():
+        pipe.execute_command(*(words.get(word, word) for word in trial))
+    every = _every_key(keys)
+    pipe.execute_command("EVALSHA", "0" * 40, len(every), *every)  # no such script
+    if "hsetnx" in needed:
+        pipe.execute_command("EVAL", TRY_HSETNX, 1, words["KEY"])
+    answers = pipe.execute(raise_on_error=False)
+    rules = {
+        refused_rule(right, answer, channels.keys, channels.wake)
+        for right, answer in zip((*trials, "evalsha"), answers, strict=False)
+    }
+    if "hsetnx" in needed and answers[-1] == 0:
+        rules.add("+hsetnx")
+    return sorted(rule for rule in rules if rule)
+
+
+def may_listen(client: Redis, channels: Channels) -> list[str]:
+    """The rules that the client's user would need besides for the subscription of an expiry worker."""
+    rules = {
+        refused_rule("psubscribe", _try_subscribing(client, channel), channels.keys, channel)
+        for channel in listened_to(channels)
+    }
+    return sorted(rule for rule in rules if rule)
+
+
+def listened_to(channels: Channels) -> tuple[str, str]:
+    """The patterns that a listener subscribes to."""
+    return channels.wake, channels.events
+
+
+def refused_rule(right: str, answer: Any, keys: str, channel: str) -> str | None:
+    """The rule for want of which Redis refused; None if it did not."""
+    if not isinstance(answer, NoPermissionError):
+        return None
+    # the user's name stands before this word, and may be any
+    what = str(answer).rpartition("permissions")[2]
+    if "channel" in what:
+        return f"&{channel}"
+    return f"~{keys}" if " key" in what else f"+{right}"
+
+
+def _try_subscribing(client: Any, channel: str) -> Any:
+    pubsub = client.pubsub()
+    try:
+        pubsub.psubscribe(channel)
+        pubsub.get_message(timeout=client.connection_pool.connection_kwargs["socket_timeout"])
+    except NoPermissionError as exc:
+        return exc
+    finally:
+        pubsub.close()
+    return None
+
+
+def _every_key(keys: Keys) -> list[str]:
+    return [
+        *(keys.namespace, keys.due, keys.parked, keys.timers, keys.names, keys.ids, keys.claimed),
+        *(keys.claims, keys.dead, keys.reasons, keys.pacers, keys.trigger("-:-"), keys.answer("-")),
+    ]
