@@ -63,7 +63,13 @@ class Location:
     @property
     def user(self) -> str:
         """Whom Redis takes us for, as far as it is configured."""
-        return str(self.options.get("username") or "default")
+        unknown = "<credential_provider>" if "credential_provider" in self.options else "default"
+        return str(self.options.get("username") or unknown)
+
+    @property
+    def limited(self) -> bool:
+        """Whether Redis may refuse us a command: the user is not `default`, who may do everything."""
+        return self.user != "default"
 
     def door(self) -> object:
         """What leads to the server: two locations with the same door are on the same one."""

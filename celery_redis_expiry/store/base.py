@@ -44,7 +44,7 @@ class ShardBase:
     def _translated(self) -> AbstractContextManager[None]:
         return self.link.translated()
 
-    def _server(self) -> Any:
+    def server(self) -> Any:
         """A client for the very server that has this shard now."""
         client = self._client
         if self.location.cluster:
@@ -53,5 +53,5 @@ class ShardBase:
 
     def _now(self) -> int:
         """The clock of that server, ms."""
-        seconds, micros = self._server().time()
+        seconds, micros = self.server().time()
         return int(seconds) * 1000 + int(micros) // 1000

@@ -37,8 +37,9 @@ def reshard(store: Store, number: int, progress: Callable[[int], None] = lambda 
 
     Raises:
         Unready: an expiry worker runs, or another resharding was interrupted.
-        StoreUnavailable: Redis can't be reached; run it again.
+        StoreUnavailable: Redis can't be reached, run it again; or it refuses.
     """
+    store.permit("operator")
     old = _old_number(store, number)
     if old == number:
         return 0

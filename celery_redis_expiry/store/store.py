@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from redis.exceptions import RedisClusterException, RedisError
+
 from celery_redis_expiry.connections import Primary, primaries
 from celery_redis_expiry.errors import NotConfigured, NotReplicated, StoreUnavailable
 from celery_redis_expiry.keys import Channels, Keys, new_token, shard_of, text
 from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.rights import missing, vital_to
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.users import CONTENTION, Recut
 from celery_redis_expiry.timer import Claimed, DeadLetter, Outcome, Request, Timer
@@ -56,6 +59,7 @@ class Store:
         self._shards: list[Shard] = []
         self._recorded: list[Shard] | None = None
         self._agreeing = threading.Lock()
+        self._permitted: set[str] = set()
 
     # -- the shards
 
@@ -72,8 +76,9 @@ class Store:
                 shards = self._shards = self._shards or self.cut(self._agreed(record=False))
         return shards
 
-    def _record(self) -> None:
+    def _record(self, role: str) -> None:
         """Record their number before anything is stored: another process may reckon with another."""
+        self.permit(role)
         if self._recorded is not self.shards:
             number = self._agreed(record=True)
             if number != len(self.shards):
@@ -126,6 +131,36 @@ class Store:
 
     # -- the servers
 
+    def permit(self, role: str) -> None:
+        """See once, before the first change, that the user of an ACL has every right of a role.
+
+        A script that is refused in the middle leaves half a change. On a Cluster one server is asked for all:
+        each has an ACL of its own, and they should be alike.
+
+        Arguments:
+            role: see `rights.ROLES`.
+
+        Raises:
+            StoreUnavailable: it lacks some; nothing was changed.
+        """
+        if role in self._permitted or not self.location.limited:
+            return
+        channels = self.channels(self._shards or self.cut(self._wanted or self.default))
+        first = self._shard(0, 0)
+        with self.link.translated():
+            try:
+                lacking = missing(first.server(), first.keys, channels, vital_to(role))
+            except (RedisError, RedisClusterException):
+                if self.location.cluster:
+                    self.refresh()  # the shard may be another server's by now
+                raise
+        if lacking:
+            raise StoreUnavailable(
+                f"{self.location.url}: the Redis user {self.location.user!r} lacks, as {role}: "
+                f'{" ".join(lacking)} (nothing was changed): see docs/settings.md, "Users of an ACL"'
+            )
+        self._permitted.add(role)
+
     def primaries(self, shards: Sequence[Shard] | None = None) -> dict[Primary, list[int]]:
         """The servers that own shards, as known now, each with the shards it owns."""
         with self.link.translated():
@@ -167,7 +202,7 @@ class Store:
     def schedule_each(self, requests: Sequence[Request]) -> Iterator[tuple[list[int], list[Outcome]]]:
         """The same shard by shard: which positions, and their outcomes."""
         todo = list(range(len(requests)))
-        self._record()
+        self._record("producer")
         for _ in range(CONTENTION + len(requests)):
             if not todo:
                 return
@@ -202,6 +237,7 @@ class Store:
 
     def cancel(self, target: str, *, by_name: bool = True) -> bool:
         """Forget a waiting timer: True if it was waiting and will not fire, else False."""
+        self.permit("producer")
         token = new_token()
         for _ in range(CONTENTION):
             shard, found = self._find(target, by_name)
@@ -293,7 +329,7 @@ class Store:
 
     def enter(self, broker: str, *, adopt: bool = False) -> None:
         """Record whose namespace this is, in each shard. See `Workers.enter`."""
-        self._record()
+        self._record("operator" if adopt else "worker")
         for shard in self.shards:
             shard.enter(broker, adopt=adopt)
 
@@ -339,10 +375,12 @@ class Store:
 
     def retry(self, letter: DeadLetter) -> bool:
         """Make a dead letter a timer again, due at once; False if there is none."""
+        self.permit("operator")
         return self.shards[letter.shard].retry(letter)
 
     def discard(self, letter: DeadLetter) -> bool:
         """Forget a dead letter for good; False if there is none."""
+        self.permit("operator")
         return self.shards[letter.shard].discard(letter)
 
 

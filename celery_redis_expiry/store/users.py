@@ -126,7 +126,7 @@ class Users(ShardBase):
             timeout: seconds.
         """
         with self._translated():
-            pipe = self._server().pipeline(transaction=False)
+            pipe = self.server().pipeline(transaction=False)
             pipe.set(self.keys.answer(new_token()), "", px=1)
             pipe.execute_command("WAIT", count, int(timeout * 1000))
             return int(pipe.execute()[-1])

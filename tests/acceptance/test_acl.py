@@ -139,6 +139,18 @@ def test_an_expiry_worker_in_all_that_befalls_it(stage: Stage, broker: Proxy) ->
     assert stage.refused() == {}
 
 
+def test_an_expiry_worker_that_lacks_a_right(stage: Stage) -> None:
+    """It touches nothing, says what it lacks, and goes on once that is granted."""
+    stage.full.redis.execute_command("ACL SETUSER", "worker", "-zadd", "-hset")
+    stage.schedule(5)
+    worker = stage.worker.expiry(ready=False)
+    worker.wait_for(r"'worker' lacks, as worker: \+hset \+zadd .*trying again")
+    assert stage.full.redis.zcard(stage.full.key("due")) == 5
+    stage.full.redis.execute_command("ACL SETUSER", "worker", "+zadd", "+hset")
+    eventually(lambda: stage.queued() == 5, what=lambda: f"fired\n{worker.process.tail()}")
+    assert worker.stop() == 0
+
+
 def test_an_expiry_worker_that_may_not_configure(stage: Stage) -> None:
     """What it is refused is CONFIG alone; that it says, and is on time."""
     worker = stage.unconfigured.expiry()
