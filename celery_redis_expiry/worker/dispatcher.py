@@ -19,7 +19,7 @@ from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.outages import Outages
 from celery_redis_expiry.worker.publishing import BrokerUnavailable, Lease, Parcel, Publisher
-from celery_redis_expiry.worker.settler import Settler
+from celery_redis_expiry.worker.settler import ACK_AGAIN, Settler
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Dispatcher(Loop):
 
     def one_pass(self) -> None:
         self._settler.ack_again()
-        if not self._lanes.wait(PATIENCE) or self.stopping.is_set():
+        if not self._lanes.wait(ACK_AGAIN if self._settler.owes else PATIENCE) or self.stopping.is_set():
             return
         # before claiming: what can't be published is better left to a worker that can
         if not self._broker_answers():

@@ -48,12 +48,16 @@ class Lanes:
                 self._turns.setdefault(shard)
                 self._condition.notify()
 
-    def catch_up(self, shard: int, late: Iterable[str], newest: Iterable[str] = ()) -> None:
-        """The index says that these are due; the newest are not to wait behind the late ones."""
+    def catch_up(self, shard: int, late: Iterable[str], newest: Iterable[str] = ()) -> float | None:
+        """The index says that these are due; the newest are not to wait behind the late ones.
+
+        Returns:
+            None; or, on the monotonic clock, when to come again: the shard rests until then.
+        """
         with self._condition:
             pair = self._pairs[shard]
             if _resting(pair):
-                return
+                return pair.rests_until
             waiting = pair.events.keys() | pair.backlog.keys()
             fresh = dict.fromkeys(member for member in newest if member not in waiting)
             room = max(0, self._lane - len(pair.backlog))
@@ -62,6 +66,7 @@ class Lanes:
                 pair.backlog = {**fresh, **pair.backlog, **dict.fromkeys(more)}
                 self._turns.setdefault(shard)
                 self._condition.notify()
+            return None
 
     def knows(self, shard: int, member: str) -> bool:
         """Whether this timer waits in a lane or is being published."""

@@ -90,11 +90,12 @@ class Pace:
         if lost and not backlog:
             logger.debug("expiry pacer: %d expired events did not come within %s s", lost, GRACE)
             self._hearing.doubt(self._number)
-        self._lanes.catch_up(self._number, late, [member for member, _ in look.newest])
+        again = self._lanes.catch_up(self._number, late, [member for member, _ in look.newest])
         for start in range(0, len(touch), 100):
             self._shard.touch(touch[start : start + 100])
         self._touched = touched
-        return min(touched.values(), default=float("inf")) + GRACE
+        wake = min(touched.values(), default=float("inf")) + GRACE
+        return wake if again is None or not late else min(wake, again)
 
     def withdraw(self) -> None:
         """Say that nobody wakes under this name any more."""

@@ -92,9 +92,14 @@ class Settler:
         if acked < len(claims):
             logger.debug("expiry: %d published timers were no longer ours to ack", len(claims) - acked)
 
+    @property
+    def owes(self) -> bool:
+        """Whether Redis does not know of something yet that was published."""
+        return bool(self._unacked)
+
     def ack_again(self) -> None:
         """Redis was away when these were published. Tell it before their lease ends."""
-        if not self._unacked or time.monotonic() - self._acked_again < ACK_AGAIN:
+        if not self.owes or time.monotonic() - self._acked_again < ACK_AGAIN:
             return
         for token, claims in list(self._unacked.items()):
             try:

@@ -14,6 +14,8 @@ class Claim:
     token: str
     due: float
     attempts: int
+    #: whether the broker may have the message, and nobody knows
+    unsure: bool = False
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Generation:
     @property
     def waiting(self) -> bool:
         return self.home in WAITING
+
+    @property
+    def recallable(self) -> bool:
+        return self.waiting and not (self.claim and self.claim.unsure)
 
 
 @dataclass
@@ -85,12 +91,12 @@ class Model:
         if name and (mode != "move" or (current and self.names.get(name) == current.member)):
             self.names[name] = made.member
         self.ids[made.id] = made.member
-        if current is not None and current.waiting:
+        if current is not None and current.recallable:
             self._forget(current)
 
     def cancel(self, target: str) -> bool:
         found = self.find(target)
-        if found is None or not found.waiting:
+        if found is None or not found.recallable:
             return False
         self._forget(found)
         return True
@@ -115,7 +121,8 @@ class Model:
         if not expired and not (timer.home == "due" and timer.score <= self.now):
             return None
         due = timer.claim.due if timer.claim else min(timer.score, self.now)
-        timer.claim = Claim(token, due, timer.claim.attempts if timer.claim else 0)
+        before = timer.claim or Claim("", due, 0)
+        timer.claim = Claim(token, due, before.attempts, before.unsure)
         timer.home, timer.score = "claimed", self.now + lease
         return timer
 
@@ -139,17 +146,18 @@ class Model:
         if timer:
             self._forget(timer)
 
-    def release(self, member: str, token: str, delay: float, tried: bool) -> None:
+    def release(self, member: str, token: str, delay: float, tried: bool, unsure: bool) -> None:
         timer = self.held(member, token)
         if timer and timer.claim:
-            timer.claim = Claim("-", timer.claim.due, timer.claim.attempts + tried)
+            before = timer.claim
+            timer.claim = Claim("-", before.due, before.attempts + tried, before.unsure or unsure)
             timer.home, timer.score = "due", self.now + delay if delay else timer.claim.due
 
     def recover(self) -> list[Generation]:
         stale = [each for each in self.timers.values() if each.home == "claimed" and each.score <= self.now]
         for timer in stale:
             assert timer.claim
-            timer.claim.token = "-"
+            timer.claim.token, timer.claim.unsure = "-", True
             timer.home, timer.score = "due", timer.claim.due
         return stale
 

@@ -68,7 +68,8 @@ def test_events_that_lie(troubled_site: Site, troubled_worker: Worker, raw: redi
     eventually(lambda: set(fired(site)) >= sane, timeout=15, what=troubled_worker.process.tail)
     settled(site, troubled_worker)
     assert sorted(fired(site)) == sorted(sane)
-    assert raw.zrange(site.key("due"), 0, -1) == members
+    # their scores may have moved by a millisecond, and their order with it
+    assert sorted(raw.zrange(site.key("due"), 0, -1)) == sorted(members)
 
 
 def channel(site: Site, member: bytes) -> bytes:

@@ -85,13 +85,14 @@ class Lives(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.client.flushall()
+        self.shard = self.store.shards[0]
         self.model = Model(recheck=RECHECK_MS)
         self.skew = 0.0
         self.made = 0
         self.held: list[Claimed] = []
         self.members: list[str] = []
         self.pubsub = self.client.pubsub(ignore_subscribe_messages=True)
-        self.pubsub.subscribe(self.store.keys.wake)
+        self.pubsub.subscribe(self.shard.keys.wake)
         self.pubsub.get_message(timeout=5)
         self.wake = 0.0  # when the pacer looks next
         self.told: set[str] = set()  # what it, or the listener, knows to be due
@@ -198,7 +199,7 @@ class Lives(RuleBasedStateMachine):
             if made is None:
                 assert status == "missing"
                 return
-            generations = {each.decode() for each in self.client.hkeys(self.store.keys.timers)}
+            generations = {each.decode() for each in self.client.hkeys(self.shard.keys.timers)}
             [made.member] = generations - set(self.model.timers)
             self.members.append(made.member)
             self.model.add("move", name, made, current)
@@ -212,7 +213,7 @@ class Lives(RuleBasedStateMachine):
         members = sorted({*self.some(which), *self.at("parked")}, key=self.members.index)
         self.tick()
         self.scripts.twice = twice
-        self.store.touch(members)
+        self.shard.touch(members)
         for member in members:
             self.model.touch(member)
         self.after_this_millisecond()
@@ -225,7 +226,7 @@ class Lives(RuleBasedStateMachine):
         self.tick()
         token = new_token()
         self.scripts.twice = twice
-        claims = self.store.claim(told, token=token, lease=LEASE * HOUR / 1000)
+        claims = self.shard.claim(told, token=token, lease=LEASE * HOUR / 1000)
         taken = [self.model.take(member, expired, token, LEASE * HOUR) for member, expired in told]
         assert [claim.member for claim in claims] == [each.member for each in taken if each]
         for claim in claims:
@@ -259,19 +260,27 @@ class Lives(RuleBasedStateMachine):
         self.tick()
         self.scripts.twice = twice
         holds = self.model.held(claim.member, claim.token) is not None
-        assert self.store.ack(claim.token, [claim]) == holds
+        assert self.shard.ack(claim.token, [claim]) == holds
         self.model.ack(claim.member, claim.token)
 
-    @rule(which=chosen, hours=st.sampled_from([0.0, 1.5, 2.5]), tried=st.booleans(), twice=st.booleans())
-    def release(self, which: tuple[bool, int], hours: float, tried: bool, twice: bool) -> None:
+    @rule(
+        which=chosen,
+        hours=st.sampled_from([0.0, 1.5, 2.5]),
+        tried=st.booleans(),
+        unsure=st.booleans(),
+        twice=st.booleans(),
+    )
+    def release(self, which: tuple[bool, int], hours: float, tried: bool, unsure: bool, twice: bool) -> None:
         claim = self.one_held(which)
         if claim is None:
             return
         self.tick()
         self.scripts.twice = twice
         holds = self.model.held(claim.member, claim.token) is not None
-        assert self.store.release(claim.token, [claim], delay=hours * HOUR / 1000, tried=tried) == holds
-        self.model.release(claim.member, claim.token, hours * HOUR, tried)
+        delay = hours * HOUR / 1000
+        released = self.shard.release(claim.token, [claim], delay=delay, tried=tried, unsure=unsure)
+        assert released == holds
+        self.model.release(claim.member, claim.token, hours * HOUR, tried, unsure)
         self.after_this_millisecond()
 
     @rule(which=chosen, twice=st.booleans())
@@ -281,7 +290,7 @@ class Lives(RuleBasedStateMachine):
             return
         self.tick()
         self.scripts.twice = twice
-        lost = self.store.prolong(claim.token, [claim], LEASE * HOUR / 1000)
+        lost = self.shard.prolong(claim.token, [claim], LEASE * HOUR / 1000)
         kept = self.model.prolong(claim.member, claim.token, LEASE * HOUR)
         assert lost == (set() if kept else {claim.member})
 
@@ -289,7 +298,7 @@ class Lives(RuleBasedStateMachine):
     def recover(self, twice: bool) -> None:
         self.tick()
         self.scripts.twice = twice
-        assert self.store.recover(1000) == len(self.model.recover())
+        assert self.shard.recover(1000) == len(self.model.recover())
         self.after_this_millisecond()
 
     @rule(which=chosen, twice=st.booleans())
@@ -299,7 +308,7 @@ class Lives(RuleBasedStateMachine):
             return
         self.tick()
         self.scripts.twice = twice
-        assert self.store.bury(claim, f"why {claim.label}", "test") == self.model.bury(
+        assert self.shard.bury(claim, f"why {claim.label}", "test") == self.model.bury(
             claim.member, claim.token
         )
 
@@ -331,13 +340,13 @@ class Lives(RuleBasedStateMachine):
     def time_passes(self, hours: int) -> None:
         """Everything stored is hours older; what a TTL did not outlast is gone, as if expired."""
         ms = int(hours * HOUR)
-        keys, raw = self.store.keys, self.client
+        keys, raw = self.shard.keys, self.client
         for name in (*SCORED, "pacers"):
             for member in raw.zrange(getattr(keys, name), 0, -1):
                 raw.zincrby(getattr(keys, name), -ms, member)
         for member, claim in raw.hgetall(keys.claims).items():
-            token, due, attempts = claim.decode().split(":")
-            raw.hset(keys.claims, member, f"{token}:{int(due) - ms}:{attempts}")
+            token, due, rest = claim.decode().split(":", 2)
+            raw.hset(keys.claims, member, f"{token}:{int(due) - ms}:{rest}")
         for key in raw.scan_iter("*", count=1000):
             ttl = raw.pttl(key)
             if 0 <= ttl <= ms:
@@ -356,7 +365,7 @@ class Lives(RuleBasedStateMachine):
         if not waiting:
             return
         timer = self.model.timers[waiting[which % len(waiting)]]
-        key = self.store.keys.trigger(timer.member)
+        key = self.shard.keys.trigger(timer.member)
         self.tick()
         if what == "SET":
             self.client.set(key, "mine")
@@ -380,7 +389,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def redis_holds_what_the_model_holds(self) -> None:
-        keys, timers = self.store.keys, self.model.timers
+        keys, timers = self.shard.keys, self.model.timers
         pipe = self.client.pipeline()
         for name in SCORED:
             pipe.zrange(getattr(keys, name), 0, -1, withscores=True)
@@ -409,10 +418,10 @@ class Lives(RuleBasedStateMachine):
         assert set(hashes["reasons"]) == self.at("dead")
         assert set(hashes["claims"]) == {member for member, timer in timers.items() if timer.claim}
         for member, value in hashes["claims"].items():
-            token, due, attempts = value.split(":")
+            token, due, attempts, *unsure = value.split(":")
             claim = timers[member].claim
             assert claim
-            assert (token, int(attempts)) == (claim.token, claim.attempts)
+            assert (token, int(attempts), unsure) == (claim.token, claim.attempts, ["?"] * claim.unsure)
             assert abs(int(due) + self.skew - claim.due) < SAME
         prefix = keys.trigger("")
         triggers = {key.decode()[len(prefix) :] for key in stored_keys if key.decode().startswith(prefix)}
@@ -425,7 +434,7 @@ class Lives(RuleBasedStateMachine):
         assert others <= {getattr(keys, name) for name in (*SCORED, *hashes, "pacers", "namespace")}
 
     def check_ttl(self, timer: Generation) -> None:
-        ttl = self.client.pttl(self.store.keys.trigger(timer.member))
+        ttl = self.client.pttl(self.shard.keys.trigger(timer.member))
         if isinstance(timer.trigger, float):
             self.tick()
             assert abs(self.model.now + ttl - timer.trigger) < SAME
@@ -479,7 +488,7 @@ class Lives(RuleBasedStateMachine):
         if self.wake > self.model.now:
             assert overdue <= self.told, "it sleeps on"
             return
-        look = self.store.look("pacer", limit=1000, parked=1000)
+        look = self.shard.look("pacer", limit=1000, parked=1000)
         assert {member for member, _ in look.due} == overdue
         assert [due for _, due in look.due] == sorted(due for _, due in look.due)
         parked = [each for each in self.model.timers.values() if each.home == "parked"]
@@ -493,8 +502,8 @@ def test_any_life(redis_server: RedisServer) -> None:
     app = Celery("model", broker=redis_server.url(), set_as_current=False)
     store = store_of(app)
     client = redis_server.raw_client()
-    repeating = Repeating(store._scripts)
-    store._scripts = repeating  # type: ignore[assignment]
+    repeating = Repeating(store.link.scripts)
+    store.link._made = store.link.client, repeating  # type: ignore[assignment]
     machine = type("Lives", (Lives,), {"app": app, "store": store, "scripts": repeating, "client": client})
     # one version in full, the others for what differs between them
     examples = 40 if redis_server.version == next(iter(binaries())) else 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -113,3 +114,13 @@ def test_an_ended_lease_is_recovered(parts: Any) -> None:
     shard.lease = int(NOW) - 1
     pace.keep()
     assert shard.recovered == 1
+
+
+def test_what_is_late_while_its_shard_rests_is_looked_at_when_it_has_rested(parts: Any) -> None:
+    shard, lanes, _, pace = parts
+    shard.due = [("a", int(NOW) - 3_600_000)]
+    lanes.rest(0, 5)
+    began = time.monotonic()
+    assert began < pace.keep() <= began + 5 + 1
+    shard.due = []
+    assert pace.keep() > began + 30, "nothing is late"
