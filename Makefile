@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
+# They wait more than they compute; each process starts servers of its own.
+PARALLEL ?= -n 2 --dist loadfile
 MINUTES ?= 2
 
 .PHONY: help demo test lint check bench chaos wheel matrix clean
@@ -47,7 +49,7 @@ check: $(VENV)/.test
 lint: check
 
 test: check $(VENV)/.redis
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
