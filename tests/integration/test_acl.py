@@ -32,6 +32,7 @@ from tests.documented_acl import (
     CONFIGURES,
     NAMESPACE,
     OPERATOR,
+    PASSWORD,
     PRODUCER,
     WORKER,
     Role,
@@ -40,6 +41,7 @@ from tests.documented_acl import (
     forget_denied,
     make_user,
 )
+from tests.servers.cluster import RedisCluster
 from tests.servers.redis import RedisServer
 from tests.site import Site
 from tests.waiting import eventually
@@ -610,6 +612,43 @@ def test_rights_are_asked_for_once(redis_server: RedisServer, make_bench: Any) -
     assert errors(bench.full) == 0
     assert errors(bench.mine) > 0
     assert errors(bench.mine) == 0
+
+
+@pytest.mark.timeout(120)
+def test_rights_on_a_cluster(
+    redis_cluster: RedisCluster, shared_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
+    """Who has the first shard is asked, also where that is another than a moment ago."""
+
+    def everywhere(*rules: str) -> None:
+        for node in redis_cluster.up():
+            with node.client() as client:
+                client.execute_command("ACL SETUSER", USER, *rules)
+
+    for node in redis_cluster.nodes:
+        make_user(node, USER, PRODUCER, without=("+zadd",))
+    keys, wake = f"~{{expiry.{NAMESPACE}.*}}:*", f"&{{expiry.{NAMESPACE}.[0-9]*}}:wake"
+    everywhere(keys, "resetchannels", wake, "+cluster|slots", "+cluster|shards", "+command")
+    url = redis_cluster.url(user=USER, password=PASSWORD)
+    site = Site(redis_cluster, tmp_path, beside=shared_redis(), expiry_redis_url=url)
+    try:
+        store = store_of(site.app)
+        assert store.link.client  # it knows by now who has what
+        redis_cluster.kill(redis_cluster.owner(f"{{expiry.{NAMESPACE}.0}}:"))
+
+        def told() -> str:
+            with pytest.raises(StoreUnavailable) as refused:
+                schedule_on_expiry(site.record(1), seconds=600)
+            return str(refused.value)
+
+        eventually(lambda: "lacks, as producer: +zadd (" in told(), what=told)
+        assert store.recorded() == "64"
+        assert not site.redis.exists(site.key("namespace"))
+        everywhere("+zadd")
+        for number in range(20):
+            schedule_on_expiry(site.record(number), seconds=600)
+    finally:
+        site.close()
 
 
 def half_done(bench: Bench, todo: Calls) -> list[str]:
