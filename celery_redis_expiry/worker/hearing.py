@@ -110,7 +110,7 @@ class Hearing(Loop):
             self.stopping.wait()
             return
         deaf = not all(ear.notifications.subscribed for ear in self._ears.values())
-        self._again.wait(REFRESH[not deaf])
+        self._again.wait(REFRESH[0] if deaf else REFRESH[1])
         self._again.clear()
         if self.stopping.wait(REFRESH[0]):
             return
