@@ -36,6 +36,10 @@ class StoreUnavailable(ExpiryError):
     """Redis can't be reached, is read-only, or refused the command."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """A server does not answer at all."""
+
+
 class StoreFull(StoreUnavailable):
     """Redis is at its `maxmemory`: nothing was stored."""
 

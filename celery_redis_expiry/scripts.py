@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, TryAgainError
 from redis.sentinel import SentinelConnectionPool
 
 NAMES = (
@@ -49,6 +49,12 @@ end
 local function read_claim(claim, now)
   local holder, due, attempts, unsure = string.match(claim or '', '^([^:]*):(%d+):(%d+)(:?%??)$')
   if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6), unsure end
+end
+
+-- the number of shards, where it is another than the caller reckons with: he looks for timers elsewhere
+local function recut(namespace, shards)
+  local recorded = redis.pcall('HGET', namespace, 'shards')
+  if type(recorded) == 'string' and recorded ~= shards then return recorded end
 end
 
 -- whether a timer is beyond recall although it is not claimed
@@ -128,7 +134,8 @@ def has_no_replicas(exc: Exception) -> bool:
 
 def is_migrating(exc: Exception) -> bool:
     """Whether a Cluster refused for a slot in migration. redis-py gives up after a while, in these words."""
-    return "TTL exhausted" in str(exc) or str(exc).startswith("TRYAGAIN")
+    text = str(exc)
+    return isinstance(exc, TryAgainError) or "TTL exhausted" in text or text.startswith("TRYAGAIN")
 
 
 def source(name: str) -> str:

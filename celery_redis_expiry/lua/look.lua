@@ -1,11 +1,13 @@
 -- look: read what is due, oldest first with a share of the newest, and announce when to wake.
--- KEYS: due parked claimed pacers
--- ARGV: worker limit newest parked_limit cap_ms stale_ms
+-- KEYS: due parked claimed pacers namespace
+-- ARGV: worker limit newest parked_limit cap_ms stale_ms shards
 -- RETURNS: {now_us, wake_ms, lease_ms, due, newest, parked}: lease_ms is the first lease's end or ""; due and newest
---   are flat lists of member and due time
-local due_index, parked, claimed, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+--   are flat lists of member and due time. Or {shards}, where there is another number of them by now
+local due_index, parked, claimed, pacers, namespace = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local worker, limit, newest_limit, parked_limit = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local cap, stale = tonumber(ARGV[5]), tonumber(ARGV[6])
+local cut = recut(namespace, ARGV[7])
+if cut then return {cut} end
 
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)

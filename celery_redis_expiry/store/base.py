@@ -5,12 +5,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import Keys
 from celery_redis_expiry.scripts import Scripts
 from celery_redis_expiry.store.link import Link
 
 #: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
 REMEMBER_MS = 60_000
+
+
+class Recut(StoreUnavailable):
+    """The namespace has another number of shards by now; nothing was done."""
 
 
 class ShardBase:
@@ -55,3 +60,10 @@ class ShardBase:
         """The clock of that server, ms."""
         seconds, micros = self.server().time()
         return int(seconds) * 1000 + int(micros) // 1000
+
+    def recut(self, recorded: str) -> Recut:
+        """What to raise where another number of shards is recorded."""
+        return Recut(
+            f"the namespace {self.keys.namespace_name!r} in {self.location.url} is cut into {recorded} "
+            f"shards by now, this process reckons with {self.shards}: an expiry worker must be restarted"
+        )

@@ -10,7 +10,7 @@ from typing import Any
 from redis import exceptions as redis_errors
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, client
-from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable
+from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.scripts import Scripts, has_no_replicas, is_migrating, refused_command
 
 
@@ -70,7 +70,7 @@ class Link:
             remedy = "is it running, and the URL right?"
             if self.location.options.get("ssl"):
                 remedy += " Do ssl_ca_certs and, if it asks for a certificate, ssl_certfile fit?"
-            raise StoreUnavailable(f"{where} can't be reached: {exc}; {remedy}") from exc
+            raise StoreUnreachable(f"{where} can't be reached: {exc}; {remedy}") from exc
         except UnicodeEncodeError as exc:
             raise InvalidTimer(f"a name or id is no valid text: {exc}") from exc
         except redis_errors.ResponseError as exc:

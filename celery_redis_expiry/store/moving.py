@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from celery_redis_expiry.keys import label_of, text
-from celery_redis_expiry.store.base import ShardBase
+from celery_redis_expiry.keys import label_of, new_token, text
+from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 
 
 class Moving(ShardBase):
@@ -54,7 +54,12 @@ class Moving(ShardBase):
     def drop(self, member: str, id: str) -> bool:
         """Forget a timer or dead letter that was put into another shard; False if it was gone already."""
         with self._translated():
-            return bool(self._scripts.drop(keys=self._all_keys(member), args=[member, label_of(member), id]))
+            return bool(
+                self._scripts.drop(
+                    keys=[*self._all_keys(member), self.keys.answer(new_token())],
+                    args=[REMEMBER_MS, member, label_of(member), id],
+                )
+            )
 
     def record(self, member: str) -> bytes:
         """The stored record of a member."""

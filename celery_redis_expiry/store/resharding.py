@@ -17,6 +17,8 @@ from celery_redis_expiry.timer import Stored, Undecodable
 
 #: How many members are looked at in one round trip.
 PAGE = 200
+#: Seconds by which a worker may be late to wake, and still be alive.
+SILENT = 60.0
 #: Seconds between two looks at what a dead worker had claimed.
 PATIENCE = 1.0
 
@@ -52,9 +54,14 @@ def reshard(store: Store, number: int, progress: Callable[[int], None] = lambda 
     _wait_for_claims(shards)
     moved = 0
     for shard in shards[:old]:
-        for member, home in _strays(shard, number, progress):
-            _move(shard, shards[shard_of(label_of(member), number)], member, home)
-            moved += 1
+        # until a whole pass finds none: ranks shift under it where a dead letter is discarded meanwhile
+        found = True
+        while found:
+            found = False
+            for member, home in _strays(shard, number, progress):
+                _move(shard, shards[shard_of(label_of(member), number)], member, home)
+                found = True
+                moved += 1
     # the first one last: it is the one that is asked
     for shard in reversed(shards):
         shard.mark(str(number))
@@ -78,11 +85,11 @@ def _old_number(store: Store, number: int) -> int:
 
 
 def _without_workers(shards: list[Shard]) -> None:
-    awake = {worker for shard in shards for worker, wakes in shard.announced().items() if wakes >= 0}
+    awake = {worker for shard in shards for worker, wakes in shard.announced().items() if wakes > -SILENT}
     if awake:
         raise Unready(
             f"stop the expiry workers first: {', '.join(sorted(awake))}. One that was killed is forgotten "
-            "after a minute"
+            "after two minutes"
         )
 
 
@@ -114,5 +121,5 @@ def _move(source: Shard, target: Shard, member: str, home: str) -> None:
         id = label_of(member)
     target.put(source, member, id, home)
     if not source.drop(member, id):
-        # somebody cancelled it between the two steps
+        # somebody discarded it between the two steps
         target.drop(member, id)

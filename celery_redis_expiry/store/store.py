@@ -12,15 +12,18 @@ from redis.exceptions import RedisClusterException, RedisError
 from celery_redis_expiry.connections import Primary, primaries
 from celery_redis_expiry.errors import NotConfigured, NotReplicated, StoreUnavailable
 from celery_redis_expiry.keys import Channels, Keys, new_token, shard_of, text
+from celery_redis_expiry.store.base import Recut
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.rights import missing, vital_to
 from celery_redis_expiry.store.shard import Shard
-from celery_redis_expiry.store.users import CONTENTION, Recut
+from celery_redis_expiry.store.users import CONTENTION
 from celery_redis_expiry.timer import Claimed, DeadLetter, Outcome, Request, Timer
 
 #: Into how many shards a namespace is cut where nobody says: many small ones in a Cluster, since migrating a
 #: large key holds its server up.
 SHARDS, CLUSTER_SHARDS = 1, 64
+#: What an outcome says of a timer that waits now.
+STORED = ("scheduled", "extended", "kept")
 #: What stands in place of the number while `celery expiry reshard` moves timers.
 RESHARDING = "resharding"
 
@@ -88,6 +91,10 @@ class Store:
     def cut(self, number: int) -> list[Shard]:
         """The shards that there would be, were there so many."""
         return [self._shard(each, number) for each in range(number)]
+
+    def reckon_with(self, other: Store) -> None:
+        """Take over the number of shards that another store of the namespace has learned."""
+        self._shards = self.cut(len(other.shards))
 
     def recorded(self) -> str:
         """The number of shards as recorded, or what is being done about it."""
@@ -174,6 +181,14 @@ class Store:
         with self.link.translated():
             return str(self.link.client.info("server")["run_id"])
 
+    def beside(self, number: int) -> list[int]:
+        """The shards on the same server as this one, itself among them, as far as that is known."""
+        try:
+            owned = self.primaries().values()
+        except StoreUnavailable:
+            return [number]
+        return next((shards for shards in owned if number in shards), [number])
+
     def refresh(self) -> None:
         """Ask a Cluster who owns what now."""
         with self.link.translated():
@@ -206,14 +221,18 @@ class Store:
         for _ in range(CONTENTION + len(requests)):
             if not todo:
                 return
-            shard = self.home(requests[todo[0]].label)
-            group = [i for i in todo if self.home(requests[i].label) is shard]
+            # once a round: another thread may learn of another number meanwhile
+            shards = self.shards
+            homes = {i: shard_of(requests[i].label, len(shards)) for i in todo}
+            shard = shards[homes[todo[0]]]
+            group = [i for i in todo if homes[i] == shard.number]
             with self._recut() as current:
                 outcomes = shard.schedule([requests[i] for i in group])
             if current():
                 yield group, outcomes
-                if self._replicas:
-                    self._wait_for_replicas(shard, outcomes)
+                stored = [outcome for outcome in outcomes if outcome.status in STORED]
+                if self._replicas and stored:
+                    self._wait_for_replicas(shard, stored)
                 todo = [i for i in todo if i not in set(group)]
         raise self._restless()
 
@@ -243,7 +262,10 @@ class Store:
             shard, found = self._find(target, by_name)
             if found is None:
                 return False
-            answer = shard.cancel(found, token)
+            with self._recut() as current:
+                answer = shard.cancel(found, token)
+            if not current():
+                continue
             if answer == "cancelled":
                 return True
             # gone: it was replaced between the two steps, or fired
@@ -330,8 +352,11 @@ class Store:
     def enter(self, broker: str, *, adopt: bool = False) -> None:
         """Record whose namespace this is, in each shard. See `Workers.enter`."""
         self._record("operator" if adopt else "worker")
-        for shard in self.shards:
-            shard.enter(broker, adopt=adopt)
+        with self._recut() as current:
+            for shard in self.shards:
+                shard.enter(broker, adopt=adopt)
+        if not current():
+            raise self._restless()
 
     # -- what operators ask
 

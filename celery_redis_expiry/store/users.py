@@ -19,11 +19,6 @@ from celery_redis_expiry.timer import (
     as_ms,
 )
 
-
-class Recut(StoreUnavailable):
-    """The namespace has another number of shards by now; nothing was stored."""
-
-
 #: A name that is replaced by others at every one of so many attempts: something is wrong with the callers.
 CONTENTION = 100
 
@@ -93,7 +88,7 @@ class Users(ShardBase):
                 f"{text(answers[0][2])!r}, this is {self.owner!r}: set another expiry_namespace"
             )
         if answers[0][0] == b"shards":
-            raise self._recut(text(answers[0][2]))
+            raise self.recut(text(answers[0][2]))
         return [(text(status), text(due), text(now), text(id)) for status, due, now, id in answers]
 
     def find(self, target: str, *, by_name: bool = True) -> str | None:
@@ -108,13 +103,7 @@ class Users(ShardBase):
         with self._translated():
             recorded = self._client.hget(self.keys.namespace, "shards")
         if recorded is not None and text(recorded) != str(self.shards):
-            raise self._recut(text(recorded))
-
-    def _recut(self, recorded: str) -> Recut:
-        return Recut(
-            f"the namespace {self.keys.namespace_name!r} in {self.location.url} is cut into {recorded} "
-            f"shards by now, this process reckons with {self.shards}"
-        )
+            raise self.recut(text(recorded))
 
     def wait_for_replicas(self, count: int, timeout: float) -> int:
         """Wait until so many replicas have what was stored here until now; returns how many do.
@@ -168,11 +157,15 @@ class Users(ShardBase):
         """Forget the timer of this member if it is waiting: `cancelled`, `claimed`, or `gone`."""
         k = self.keys
         with self._translated():
-            answer = self._scripts.cancel(
-                keys=[
-                    k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token),
-                    k.trigger(found),
-                ],
-                args=[REMEMBER_MS, found, label_of(found)],
+            answer = text(
+                self._scripts.cancel(
+                    keys=[
+                        k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token),
+                        k.trigger(found), k.namespace,
+                    ],
+                    args=[REMEMBER_MS, found, label_of(found), self.shards],
+                )
             )  # fmt: skip
-        return text(answer)
+        if answer not in ("cancelled", "claimed", "gone"):
+            raise self.recut(answer)
+        return answer

@@ -55,9 +55,9 @@ class Workers(ShardBase):
         with self._translated():
             answer = self._scripts.enter(
                 keys=[self.keys.namespace],
-                args=[int(adopt), "format", FORMAT, "app", self.owner, "broker", broker],
+                args=[int(adopt), "format", FORMAT, "app", self.owner, "broker", broker, "shards", ""],
             )
-        version, app, recorded = (text(value) for value in answer)
+        version, app, recorded, cut = (text(value) for value in answer)
         if (app, recorded) != (self.owner, broker):
             raise NamespaceTaken(
                 f"the namespace {self.keys.namespace_name!r} in {self.location.url} belongs to the app "
@@ -70,6 +70,8 @@ class Workers(ShardBase):
                 f"the namespace {self.keys.namespace_name!r} in {self.location.url} has the format "
                 f"{version!r}, which no release has written: celery -A … expiry adopt records it anew"
             )
+        if cut and cut != str(self.shards):
+            raise self.recut(cut)
         if int(version) > FORMAT:
             raise NamespaceTaken(
                 f"the namespace {self.keys.namespace_name!r} has format {version}, this release "
@@ -86,10 +88,13 @@ class Workers(ShardBase):
         """
         k = self.keys
         with self._translated():
-            now, wake, lease, due, newest, parked_members = self._scripts.look(
-                keys=[k.due, k.parked, k.claimed, k.pacers],
-                args=[worker, limit, max(1, limit // 4), parked, CAP_MS, STALE_MS],
+            answer = self._scripts.look(
+                keys=[k.due, k.parked, k.claimed, k.pacers, k.namespace],
+                args=[worker, limit, max(1, limit // 4), parked, CAP_MS, STALE_MS, self.shards],
             )
+        if len(answer) == 1:
+            raise self.recut(text(answer[0]))
+        now, wake, lease, due, newest, parked_members = answer
         return Look(
             now=int(now) / 1000,
             wake=int(wake),

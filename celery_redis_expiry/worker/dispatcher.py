@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Stored, Undecodable
@@ -89,8 +89,10 @@ class Dispatcher(Loop):
         except StoreUnavailable as exc:
             # their events are used up: only the index knows of them now. The other shards go on
             delay = self._outages.failed(shard, exc)
-            self._lanes.rest(shard, delay)
-            self.hungry(shard, after=delay)
+            resting = self._store.beside(shard) if isinstance(exc, StoreUnreachable) else [shard]
+            for each in resting:
+                self._lanes.rest(each, delay)
+                self.hungry(each, after=delay)
             return
         except BaseException:
             self._lanes.done(shard, [member for member, _ in taken])

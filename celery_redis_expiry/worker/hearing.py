@@ -92,7 +92,7 @@ class Hearing(Loop):
         deadline = time.monotonic() + timeout
         for ear in list(self._ears.values()):
             ear.notifications.settled.wait(max(0.0, deadline - time.monotonic()))
-        return all(self.events(shard) for shard in range(len(self._store.shards)))
+        return bool(self._owners) and all(self.events(shard) for shard in self._owners)
 
     def start(self) -> None:
         # the first ears before anything else looks at the index: what expires meanwhile must be heard
@@ -106,16 +106,18 @@ class Hearing(Loop):
         self._again.set()
 
     def one_pass(self) -> None:
-        if not self._store.location.cluster:
+        cluster = bool(self._store.location.cluster)
+        if self._ears and not cluster:
             self.stopping.wait()
             return
-        deaf = not all(ear.notifications.subscribed for ear in self._ears.values())
+        deaf = not self._ears or not all(ear.notifications.subscribed for ear in self._ears.values())
         self._again.wait(REFRESH[0] if deaf else REFRESH[1])
         self._again.clear()
         if self.stopping.wait(REFRESH[0]):
             return
         try:
-            self._store.refresh()
+            if cluster:
+                self._store.refresh()
         except StoreUnavailable as exc:
             logger.debug("expiry: the Cluster's topology could not be asked for: %s", exc)
             return
@@ -127,7 +129,7 @@ class Hearing(Loop):
         for primary, shards in owned.items():
             keys = self._store.shards[shards[0]].keys
             if primary in self._ears:
-                self._ears[primary].notifications.keys = keys
+                self._ears[primary].notifications.use(keys)
             else:
                 self._ears[primary] = self._new_ear(primary)
                 self._ears[primary].notifications.keys = keys

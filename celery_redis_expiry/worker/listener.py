@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from celery_redis_expiry.connections import Primary
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 PATIENCE = 1.0
 #: How many changed trigger keys are followed in one script.
 FOLLOWED = 100
+#: How many wait to be followed at most; those that find no place fire at their indexed due time.
+MOST_MOVED = 10_000
 #: The events of a trigger key that may have moved its timer.
 MOVES = frozenset({"expire", "persist", "set", "restore", "rename_to", "copy_to"})
 
@@ -54,6 +57,8 @@ class Listener(Loop):
         self._poke = poke
         self._hears_wake = hears_wake
         self._follow = follow
+        self._moved: dict[tuple[int, str], None] = {}
+        self._follow_after = 0.0
         self._subscription = Subscription(primary, store.channels())
 
     def doubt(self) -> None:
@@ -70,7 +75,7 @@ class Listener(Loop):
             raise
 
     def _hear(self) -> None:
-        moved: dict[tuple[int, str], None] = {}
+        heard = 0
         for message in self._subscription.messages(PATIENCE):
             if message.kind == "expired":
                 self._expired(message.shard, message.text)
@@ -81,11 +86,27 @@ class Listener(Loop):
                 self._notifications.listening(True)
                 self._poke(None, None)
             elif self._follow and message.kind in MOVES:
-                moved[message.shard, message.text] = None
-                if len(moved) >= FOLLOWED:
+                heard += 1
+                if len(self._moved) < MOST_MOVED:
+                    self._moved[message.shard, message.text] = None
+                if heard >= FOLLOWED:
                     break
-        for shard in {shard for shard, _ in moved}:
-            self._store.shards[shard].touch([member for number, member in moved if number == shard])
+        self._follow_moved()
+
+    def _follow_moved(self) -> None:
+        if time.monotonic() < self._follow_after:
+            return
+        for shard in {shard for shard, _ in self._moved}:
+            members = [member for number, member in self._moved if number == shard][:FOLLOWED]
+            try:
+                self._store.shards[shard].touch(members)
+            except StoreUnavailable as exc:
+                # the subscription is another connection, and may be well: these are tried again
+                logger.debug("expiry listener: changed trigger keys are not followed yet: %s", exc)
+                self._follow_after = time.monotonic() + PATIENCE
+            else:
+                for member in members:
+                    del self._moved[shard, member]
 
     def close(self) -> None:
         self._subscription.close()

@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a probe's event, after each of which the probe key is asked for once more.
 PATIENCE = (0.003, 0.02, 0.1, 1.0)
-#: How a Cluster's node says that the shard is not its own now.
-ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+#: How a Cluster's node says that the shard is not its own now; before redis-py 8, in a plain error's text.
+ELSEWHERE = (redis_errors.AskError, redis_errors.ClusterDownError, redis_errors.TryAgainError)
 #: Seconds between two checks while the events do not arrive.
 RECHECK = 60.0
 
@@ -58,6 +58,12 @@ class Notifications(Loop):
         """The listener has a new connection, or lost the one it had."""
         self.subscribed = subscribed
         self.check()
+
+    def use(self, keys: Keys) -> None:
+        """Prove with a key of another shard, where the primary has lost the one it was proven with."""
+        if keys is not self.keys:
+            self.keys = keys
+            self.check()
 
     def check(self) -> None:
         """Prove anew: the connection is a new one, or an event did not come."""
@@ -115,7 +121,7 @@ class Notifications(Loop):
         except redis_errors.ConnectionError:
             raise
         except redis_errors.ResponseError as exc:
-            if str(exc).startswith(ELSEWHERE):
+            if isinstance(exc, ELSEWHERE) or str(exc).startswith(("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")):
                 raise
             self._obstacle = f"no probe key could be set: {exc}"
             return False

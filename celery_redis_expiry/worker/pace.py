@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that the event of a touched trigger key has.
 GRACE = 0.1
-#: Seconds until the next look while no wake-up can be heard.
+#: Seconds until the next look while no wake-up can be heard, or more is due than one look shows.
 DEAF = 1.0
 #: How many parked timers are looked at in one sweep, at most one sweep a minute.
 PARKED = 500
@@ -95,6 +95,9 @@ class Pace:
             self._shard.touch(touch[start : start + 100])
         self._touched = touched
         wake = min(touched.values(), default=float("inf")) + GRACE
+        if backlog:
+            # it may all be known already, or find no place; what found none is known to the index alone
+            wake = min(wake, now + DEAF)
         return wake if again is None or not late else min(wake, again)
 
     def withdraw(self) -> None:

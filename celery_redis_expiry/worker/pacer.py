@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Shard, Store
 from celery_redis_expiry.worker.hearing import Hearing
@@ -39,6 +39,7 @@ class Pacer(Loop):
         sweep: Callable[[Shard], None] = lambda shard: None,
     ) -> None:
         super().__init__()
+        self._store = store
         # a restarted worker may have the name of one that is still stopping
         announced = f"{worker}:{new_token()}"
         self._paces = [
@@ -86,12 +87,20 @@ class Pacer(Loop):
             self._outages.answered(number)
         except StoreUnavailable as exc:
             wake_at = time.monotonic() + self._outages.failed(number, exc)
+            if isinstance(exc, StoreUnreachable):
+                # to ask one shard after the other would hold those of other servers up each time
+                self._postpone(self._store.beside(number), wake_at)
         except BaseException:
             # Loop tells of it; the others go on meanwhile
             self.poke(number, after=1.0)
             raise
         with self._condition:
             self._wake_at[number] = min(self._wake_at[number], wake_at)
+
+    def _postpone(self, shards: list[int], until: float) -> None:
+        with self._condition:
+            for number in shards:
+                self._wake_at[number] = max(self._wake_at[number], until)
 
     def close(self) -> None:
         for pace in self._paces:

@@ -90,8 +90,10 @@ class Service:
             lease=settings.lease,
             batch=int(settings.batch_size),
         )
+        own = _store(self.app)
+        own.reckon_with(store)
         hearing = Hearing(
-            _store(self.app),
+            own,
             lanes,
             configure=settings.configure_notifications,
             follow=settings.follow_foreign_ttl,

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry import (
+    InvalidTimer,
     NotReplicated,
+    TimerExists,
     get_timer,
     reschedule,
     schedule_many_on_expiry,
@@ -61,3 +63,13 @@ def test_without_one_the_timer_is_stored_and_the_call_says_so(site: Site) -> Non
         schedule_many_on_expiry([(site.record(number), 600) for number in range(20)])
     assert caught.value.summary.scheduled == 20
     assert site.waiting() == 21
+
+
+def test_what_was_not_stored_is_not_said_to_be(site: Site) -> None:
+    with pytest.raises(NotReplicated):
+        schedule_on_expiry(site.record("a"), seconds=600, key="a")
+    with pytest.raises(TimerExists):
+        schedule_on_expiry(site.record("b"), seconds=600, key="a", if_exists="raise")
+    with pytest.raises(InvalidTimer, match="9999"):
+        schedule_on_expiry(site.record("c"), seconds=3e11)
+    assert site.waiting() == 1

@@ -150,3 +150,63 @@ def test_not_while_an_expiry_worker_runs(make_app: Any) -> None:
     schedule_on_expiry(app.tasks["cut.task"].s(), 600, app=app)
     store.shards[0].withdraw("busy@host:token")
     reshard(store, 8)
+
+
+def test_nor_while_one_is_a_little_late(make_app: Any) -> None:
+    app = make_app()
+    store = store_of(app)
+    [shard] = store.shards
+    shard.look("late@host:token", limit=10, parked=0)
+    store.link.client.zadd(shard.keys.pacers, {"late@host:token": shard._now() - 5_000})
+    with pytest.raises(Unready, match="late@host"):
+        reshard(store, 8)
+
+
+def test_a_worker_of_the_old_number_looks_no_more(make_app: Any) -> None:
+    stale = store_of(make_app())
+    stale.enter("redis://here")
+    [shard] = stale.shards
+    reshard(store_of(make_app()), 8)
+    with pytest.raises(StoreUnavailable, match="restarted"):
+        shard.look("w:t", limit=10, parked=0)
+    with pytest.raises(StoreUnavailable):
+        stale.enter("redis://here")
+    stale.enter("redis://here")
+    assert len(stale.shards) == 8
+
+
+def test_nobody_cancels_what_is_being_moved(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app()
+    before = fill(app)
+
+    def failing(self: Moving, *args: Any) -> bool:
+        raise StoreUnavailable("gone, between the two steps")
+
+    monkeypatch.setattr(Moving, "drop", failing)
+    with pytest.raises(StoreUnavailable, match="between"):
+        reshard(store_of(make_app()), 8)
+    monkeypatch.undo()
+    for label in before:
+        with pytest.raises(StoreUnavailable, match="run it again"):
+            cancel(label, app=app)
+    reshard(store_of(make_app()), 8)
+    assert all(cancel(label, app=app) for label in before)
+    assert not any(store_of(app).counts().values())
+
+
+def test_the_repetition_of_a_drop_answers_the_same(make_app: Any) -> None:
+    """redis-py repeats a call whose reply was lost: "not here" would have the only copy dropped."""
+    app = make_app()
+    schedule_on_expiry(app.tasks["cut.task"].s(), 600, app=app, key="x")
+    [shard] = store_of(app).shards
+    member = str(shard.find("x"))
+    drop, calls = shard._scripts.drop, []
+
+    def twice(**call: Any) -> Any:
+        calls.append(drop(**call))
+        return drop(**call)
+
+    shard._scripts.drop = twice
+    assert shard.drop(member, "id")
+    assert calls == [1]
+    assert not shard.drop(member, "id")

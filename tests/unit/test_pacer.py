@@ -124,3 +124,13 @@ def test_what_is_late_while_its_shard_rests_is_looked_at_when_it_has_rested(part
     assert began < pace.keep() <= began + 5 + 1
     shard.due = []
     assert pace.keep() > began + 30, "nothing is late"
+
+
+def test_where_more_is_due_than_one_look_shows_it_looks_again_soon(parts: Any) -> None:
+    """All of it may be known already, and what found no place in the lanes is known to the index alone."""
+    shard, lanes, _, pace = parts
+    shard.due = [(str(i), int(NOW) - 1) for i in range(5)]
+    for i in range(5):
+        lanes.fire(0, str(i))
+    began = time.monotonic()
+    assert pace.keep() < began + 30
