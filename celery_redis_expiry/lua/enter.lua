@@ -11,7 +11,8 @@ for a = 2, #ARGV, 2 do
   local known = redis.call('HGET', namespace, field)
   -- the release before shards recorded no number: it had one
   if field == 'shards' and before and not known then known = '1' end
-  if value ~= '' and (adopt or not known) then
+  -- the number of shards is no matter of whose they are
+  if value ~= '' and (not known or adopt and field ~= 'shards') then
     -- a full Redis may refuse this; a worker must start all the same, since firing is what frees memory
     redis.pcall('HSET', namespace, field, value)
     known = value

@@ -55,7 +55,17 @@ class Workers(ShardBase):
         with self._translated():
             answer = self._scripts.enter(
                 keys=[self.keys.namespace],
-                args=[int(adopt), "format", FORMAT, "app", self.owner, "broker", broker, "shards", ""],
+                args=[
+                    int(adopt),
+                    "format",
+                    FORMAT,
+                    "app",
+                    self.owner,
+                    "broker",
+                    broker,
+                    "shards",
+                    self.shards,
+                ],
             )
         version, app, recorded, cut = (text(value) for value in answer)
         if (app, recorded) != (self.owner, broker):
