@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.keys import label_of, shard_of
+from celery_redis_expiry.store.cut import RESHARDING, Cut
 from celery_redis_expiry.store.shard import Shard
-from celery_redis_expiry.store.store import RESHARDING, Store
 from celery_redis_expiry.timer import Stored, Undecodable
 
 #: How many members are looked at in one round trip.
@@ -27,7 +27,7 @@ class Unready(ExpiryError):
     """The timers can't be moved now; the message says why, and what to do."""
 
 
-def reshard(store: Store, number: int, progress: Callable[[int], None] = lambda moved: None) -> int:
+def reshard(store: Cut, number: int, progress: Callable[[int], None] = lambda moved: None) -> int:
     """Cut a namespace into another number of shards.
 
     Arguments:
@@ -68,13 +68,13 @@ def reshard(store: Store, number: int, progress: Callable[[int], None] = lambda 
     return moved
 
 
-def stored(store: Store) -> int:
+def stored(store: Cut) -> int:
     """How many timers and dead letters there are, also in the middle of a resharding."""
     number = store.recorded().removeprefix(f"{RESHARDING}:").split(":")[0]
     return sum(shard.size() for shard in store.cut(int(number)))
 
 
-def _old_number(store: Store, number: int) -> int:
+def _old_number(store: Cut, number: int) -> int:
     recorded = store.recorded()
     if not recorded.startswith(RESHARDING):
         return int(recorded)
