@@ -24,8 +24,9 @@ from tests.waiting import eventually
 @pytest.fixture
 def replica(start_redis: Callable[..., RedisServer], primary: RedisServer) -> RedisServer:
     server = start_redis(None, replicaof=f"127.0.0.1 {primary.port}", repl_diskless_sync_delay="0")
-    with server.client() as client:
-        eventually(lambda: client.info("replication")["master_link_status"] == "up", what="it follows")
+    with primary.client() as client:
+        # the primary counts it from its first acknowledgement on, up to a second after the link is up
+        eventually(lambda: client.wait(1, 100) == 1, what="it follows")
     return server
 
 
@@ -42,7 +43,10 @@ def site(make_site: Any, primary: RedisServer) -> Site:
     return site
 
 
-def test_the_call_returns_when_a_replica_has_it(site: Site, replica: RedisServer) -> None:
+def test_the_call_returns_when_a_replica_has_it(
+    make_site: Any, primary: RedisServer, replica: RedisServer
+) -> None:
+    site = make_site(primary, expiry_wait_replicas=1, expiry_wait_replicas_timeout=4)
     with replica.client() as client:
         for number in range(50):
             schedule_on_expiry(site.record(number), seconds=600)
