@@ -15,6 +15,7 @@ from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Stored, Undecodable
 from celery_redis_expiry.worker.applier import Applier
+from celery_redis_expiry.worker.backoff import backoff
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.outages import Outages
@@ -166,6 +167,5 @@ class Dispatcher(Loop):
     def _wait_for_broker(self, reason: str) -> None:
         log = logger.warning if self._broker_failures == 0 else logger.debug
         log("expiry: the broker takes nothing (%s); what is due stays in Redis until it does", reason)
-        delay = min(RECONNECT[1], RECONNECT[0] * 2**self._broker_failures)
-        self._broker_failures = min(self._broker_failures + 1, 10)
-        self.stopping.wait(delay)
+        self.stopping.wait(backoff(RECONNECT, self._broker_failures))
+        self._broker_failures += 1

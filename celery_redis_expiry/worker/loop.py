@@ -6,11 +6,9 @@ import logging
 import threading
 
 from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.worker.backoff import STORE, backoff
 
 logger = logging.getLogger(__name__)
-
-#: Seconds to wait after a failed pass: doubled each time, from the first to the second.
-BACKOFF = (0.1, 5.0)
 
 
 class Loop:
@@ -51,19 +49,17 @@ class Loop:
             try:
                 self.one_pass()
             except StoreUnavailable as exc:
-                delay = min(BACKOFF[1], BACKOFF[0] * 2**failures)
                 log = logger.warning if failures == 0 else logger.debug
                 log("expiry %s: %s; trying again until it answers", self.name, exc)
             except Exception:
-                delay = min(BACKOFF[1], BACKOFF[0] * 2**failures)
                 logger.exception("expiry %s: unexpected error, going on", self.name)
             else:
                 if failures:
                     logger.info("expiry %s: Redis answers again", self.name)
                 failures = 0
                 continue
-            failures = min(failures + 1, 10)
-            self.stopping.wait(delay)
+            self.stopping.wait(backoff(STORE, failures))
+            failures += 1
         try:
             self.close()
         except Exception as exc:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger(__name__)
+from celery_redis_expiry.worker.backoff import STORE, backoff
 
-#: Seconds to wait after a failure: doubled each time, from the first to the second.
-BACKOFF = (0.1, 5.0)
+logger = logging.getLogger(__name__)
 
 
 class Outages:
@@ -27,14 +26,14 @@ class Outages:
         """A shard did not answer; returns the seconds until it is to be asked again."""
         log = logger.debug if self._failures else logger.warning
         failures = self._failures.get(shard, 0)
-        self._failures[shard] = min(failures + 1, 10)
+        self._failures[shard] = failures + 1
         log(
             "expiry %s: %s; trying again until it answers%s",
             self._name,
             exc,
             self._of.format(len(self._failures)),
         )
-        return min(BACKOFF[1], BACKOFF[0] * 2.0**failures)
+        return backoff(STORE, failures)
 
     def answered(self, shard: int) -> None:
         if self._failures.pop(shard, 0) and not self._failures:

@@ -8,6 +8,7 @@ import time
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, shown
+from celery_redis_expiry.worker.backoff import backoff
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Parcel
@@ -72,7 +73,7 @@ class Settler:
         for parcel in failed:
             by_attempts.setdefault(parcel.claim.attempts, []).append(parcel)
         for attempts, parcels in by_attempts.items():
-            delay = min(RETRY[1], RETRY[0] * 2 ** min(attempts, 20))
+            delay = backoff(RETRY, attempts)
             logger.warning(
                 "expiry: %d timers could not be published (%s: %s); next attempt in %.0f s",
                 len(parcels),
