@@ -87,6 +87,8 @@ class Channels:
         self.keys = f"{place}*"
         #: pattern of the wake channels
         self.wake = f"{place}wake"
+        #: both
+        self.patterns = (self.wake, self.events)
         self._read = re.compile(
             f"(?:({re.escape(self._events)}))?{re.escape(before)}([0-9]+){re.escape(after)}(?:trigger:(.*)|wake)",
             re.DOTALL,

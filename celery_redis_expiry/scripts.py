@@ -138,6 +138,7 @@ def is_migrating(exc: Exception) -> bool:
     return isinstance(exc, TryAgainError) or "TTL exhausted" in text or text.startswith("TRYAGAIN")
 
 
+@cache
 def source(name: str) -> str:
     """The text of one script."""
     return files("celery_redis_expiry").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import Finding, fail, ok, warn
-from celery_redis_expiry.store.rights import PUNCTUALITY, listened_to, may_listen, missing, rights_of
+from celery_redis_expiry.store.rights import PUNCTUALITY, may_listen, missing, rights_of
 
 
 def rights(server: Server, patient: Patient) -> Finding:
@@ -21,7 +21,7 @@ def rights(server: Server, patient: Patient) -> Finding:
         return ok(f"the user {user} has every right of {who}", **data)
     text = f"the user {user} lacks, as {who}: {' '.join(lacking)}"
     remedy = f"ACL SETUSER {user} {' '.join(lacking)}"
-    channels = {f"&{channel}" for channel in listened_to(server.channels)}
+    channels = {f"&{channel}" for channel in server.channels.patterns}
     if {rule.lstrip("+") for rule in lacking} - PUNCTUALITY - channels:
         return fail(text, remedy, **data)
     return warn(f"{text}; timers fire, but those that nobody is told of up to a minute late", remedy, **data)

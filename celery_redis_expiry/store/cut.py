@@ -156,8 +156,8 @@ class Cut:
             tags = [shard.keys.namespace for shard in shards or self.shards]
             return primaries(self.location, self.link.client, tags)
 
-    def server(self) -> str:
-        """Which server holds the timers, by its run id; "" for a Cluster."""
+    def run_id(self) -> str:
+        """Which server holds the timers; "" for a Cluster."""
         if self.location.cluster:
             return ""
         with self.link.translated():

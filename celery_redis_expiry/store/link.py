@@ -60,10 +60,6 @@ class Link:
         where = self.location.url
         try:
             yield
-        except redis_errors.ReadOnlyError as exc:
-            raise StoreUnavailable(
-                f"{where} is a read-only replica: point the setting at its primary"
-            ) from exc
         except redis_errors.AuthenticationError as exc:
             raise StoreUnavailable(f"{where} refused the user or password: {exc}") from exc
         except (redis_errors.ConnectionError, redis_errors.TimeoutError) as exc:
@@ -80,7 +76,7 @@ class Link:
                 raise StoreUnavailable(
                     f"{where} refuses to write while it has too few replicas (min-replicas-to-write): {exc}"
                 ) from exc
-            if "READONLY" in str(exc):
+            if isinstance(exc, redis_errors.ReadOnlyError) or "READONLY" in str(exc):
                 raise StoreUnavailable(
                     f"{where} is a read-only replica: point the setting at its primary"
                 ) from exc

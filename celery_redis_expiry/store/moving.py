@@ -7,11 +7,6 @@ from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 
 
 class Moving(ShardBase):
-    def mark(self, shards: str) -> None:
-        """Record the number of shards, or that timers are being moved."""
-        with self._translated():
-            self._client.hset(self.keys.namespace, "shards", shards)
-
     def claimed(self) -> int:
         """How many timers are claimed."""
         with self._translated():
@@ -23,7 +18,7 @@ class Moving(ShardBase):
             rows = self._client.zrange(getattr(self.keys, home), offset, offset + count - 1)
         return [text(row) for row in rows]
 
-    def put(self, source: Moving, member: str, id: str, home: str) -> None:
+    def put(self, source: Moving, member: str, id: str, home: str, record: bytes) -> None:
         """Put a timer or dead letter of another shard here, as it lies there."""
         k, label = source.keys, label_of(member)
         with self._translated():
@@ -35,9 +30,9 @@ class Moving(ShardBase):
             pipe.zscore(getattr(k, home), member)
             pipe.hget(k.names, label)
             pipe.hget(k.ids, id)
-            for field in (k.timers, k.claims, k.reasons):
-                pipe.hget(field, member)
-            score, named, known, record, claim, reason = pipe.execute()
+            pipe.hget(k.claims, member)
+            pipe.hget(k.reasons, member)
+            score, named, known, claim, reason = pipe.execute()
             if score is None:
                 return
             expiry = {-2: "", -1: "-"}.get(int(pttl), int(now) + int(pttl))
@@ -47,7 +42,7 @@ class Moving(ShardBase):
                 args=[
                     *(member, label, id, home, f"{score:.0f}", expiry),
                     *(int(named == this), int(known == this)),
-                    *(record or b"", claim or b"", reason or b""),
+                    *(record, claim or b"", reason or b""),
                 ],
             )
 

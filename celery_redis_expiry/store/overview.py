@@ -7,15 +7,6 @@ from celery_redis_expiry.store.base import ShardBase
 
 
 class Overview(ShardBase):
-    def ownership(self) -> tuple[str, str, str] | None:
-        """Whose namespace this is, as (format, app, broker); None before its first expiry worker."""
-        with self._translated():
-            answer = self._client.hmget(self.keys.namespace, ["format", "app", "broker"])
-        if None in answer:
-            return None
-        version, app, broker = (text(value) for value in answer)
-        return version, app, broker
-
     def announced(self) -> dict[str, float]:
         """The expiry workers by node name, and in how many seconds each wakes; below 0, it should have."""
         with self._translated():

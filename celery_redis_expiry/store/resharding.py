@@ -115,11 +115,12 @@ def _strays(shard: Shard, number: int, progress: Callable[[int], None]) -> Itera
 
 
 def _move(source: Shard, target: Shard, member: str, home: str) -> None:
+    record = source.record(member)
     try:
-        id = Stored.decode(source.record(member)).id
+        id = Stored.decode(record).id
     except Undecodable:
         id = label_of(member)
-    target.put(source, member, id, home)
+    target.put(source, member, id, home, record)
     if not source.drop(member, id):
         # somebody discarded it between the two steps
         target.drop(member, id)

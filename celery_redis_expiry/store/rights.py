@@ -136,14 +136,9 @@ def may_listen(client: Redis, channels: Channels) -> list[str]:
     """The rules that the client's user would need besides for the subscription of an expiry worker."""
     rules = {
         refused_rule("psubscribe", _try_subscribing(client, channel), channels.keys, channel)
-        for channel in listened_to(channels)
+        for channel in channels.patterns
     }
     return sorted(rule for rule in rules if rule)
-
-
-def listened_to(channels: Channels) -> tuple[str, str]:
-    """The patterns that a listener subscribes to."""
-    return channels.wake, channels.events
 
 
 def refused_rule(right: str, answer: Any, keys: str, channel: str) -> str | None:

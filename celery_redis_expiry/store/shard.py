@@ -2,10 +2,11 @@
 
 from celery_redis_expiry.store.dead_letters import DeadLetters
 from celery_redis_expiry.store.moving import Moving
+from celery_redis_expiry.store.namespace import Namespace
 from celery_redis_expiry.store.overview import Overview
 from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.store.workers import Workers
 
 
-class Shard(Users, Workers, DeadLetters, Overview, Moving):
+class Shard(Namespace, Users, Workers, DeadLetters, Overview, Moving):
     """The timers of one shard."""

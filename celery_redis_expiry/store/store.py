@@ -181,7 +181,7 @@ class Store(Cut):
         return self.shards[claim.shard].bury(claim, reason, origin)
 
     def enter(self, broker: str, *, adopt: bool = False) -> None:
-        """Record whose namespace this is, in each shard. See `Workers.enter`."""
+        """Record whose namespace this is, in each shard. See `Namespace.enter`."""
         self._record("operator" if adopt else "worker")
         with self._recut() as current:
             for shard in self.shards:
@@ -204,7 +204,7 @@ class Store(Cut):
         return {name: sum(sizes[i :: len(names)]) for i, name in enumerate(names)}
 
     def ownership(self) -> tuple[str, str, str] | None:
-        """Whose namespace this is. See `Overview.ownership`."""
+        """Whose namespace this is. See `Namespace.ownership`."""
         return self.shards[0].ownership()
 
     def announced(self) -> dict[str, float]:

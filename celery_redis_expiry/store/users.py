@@ -24,19 +24,6 @@ CONTENTION = 100
 
 
 class Users(ShardBase):
-    def agree(self, number: int) -> str:
-        """Record how many shards there are, unless that is recorded already; returns what is."""
-        with self._translated():
-            [recorded] = self._scripts.enter(keys=[self.keys.namespace], args=[0, "shards", number])
-        return text(recorded)
-
-    def recorded(self) -> str:
-        """How many shards are recorded; "" if none are."""
-        with self._translated():
-            owner, shards = self._client.hmget(self.keys.namespace, ["app", "shards"])
-        # the release before shards recorded no number: it had one
-        return text(shards) if shards else "1" if owner else ""
-
     def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store timers, each according to its mode; the labels in one call must differ.
 
@@ -97,13 +84,6 @@ class Users(ShardBase):
             found = self._client.hget(self.keys.names, target) if by_name else None
             found = found or self._client.hget(self.keys.ids, target)
         return text(found) if found else None
-
-    def check_cut(self) -> None:
-        """What was not found here may have been moved: raises Recut where the number of shards is another."""
-        with self._translated():
-            recorded = self._client.hget(self.keys.namespace, "shards")
-        if recorded is not None and text(recorded) != str(self.shards):
-            raise self.recut(text(recorded))
 
     def wait_for_replicas(self, count: int, timeout: float) -> int:
         """Wait until so many replicas have what was stored here until now; returns how many do.

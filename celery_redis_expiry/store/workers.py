@@ -8,10 +8,9 @@ from typing import Any
 
 from kombu.utils.json import dumps
 
-from celery_redis_expiry.errors import NamespaceTaken
 from celery_redis_expiry.keys import label_of, text
 from celery_redis_expiry.store.base import ShardBase
-from celery_redis_expiry.timer import FORMAT, Claimed, as_ms
+from celery_redis_expiry.timer import Claimed, as_ms
 
 #: The longest sleep of a pacer: it covers lost wake-ups, half-open sockets and clock steps.
 CAP_MS = 60_000
@@ -42,52 +41,6 @@ class Look:
 
 
 class Workers(ShardBase):
-    def enter(self, broker: str, *, adopt: bool = False) -> None:
-        """Record whose namespace this is.
-
-        Arguments:
-            broker: which broker its messages go to, without credentials.
-            adopt: take it over, whoever has it.
-
-        Raises:
-            NamespaceTaken: it is another app's or another broker's.
-        """
-        with self._translated():
-            answer = self._scripts.enter(
-                keys=[self.keys.namespace],
-                args=[
-                    int(adopt),
-                    "format",
-                    FORMAT,
-                    "app",
-                    self.owner,
-                    "broker",
-                    broker,
-                    "shards",
-                    self.shards,
-                ],
-            )
-        version, app, recorded, cut = (text(value) for value in answer)
-        if (app, recorded) != (self.owner, broker):
-            raise NamespaceTaken(
-                f"the namespace {self.keys.namespace_name!r} in {self.location.url} belongs to the app "
-                f"{app!r} with the broker {recorded}; this is {self.owner!r} with {broker}. Give this app an "
-                "expiry_namespace of its own; or, if the app or its broker was moved or renamed on purpose: "
-                "celery -A … expiry adopt"
-            )
-        if not (version.isascii() and version.isdigit()):
-            raise NamespaceTaken(
-                f"the namespace {self.keys.namespace_name!r} in {self.location.url} has the format "
-                f"{version!r}, which no release has written: celery -A … expiry adopt records it anew"
-            )
-        if cut and cut != str(self.shards):
-            raise self.recut(cut)
-        if int(version) > FORMAT:
-            raise NamespaceTaken(
-                f"the namespace {self.keys.namespace_name!r} has format {version}, this release "
-                f"reads {FORMAT}: upgrade"
-            )
-
     def look(self, worker: str, *, limit: int, parked: int) -> Look:
         """Read what is due, and announce when this worker's pacer wakes.
 

@@ -43,7 +43,6 @@ class Service:
         self.worker = worker
         self.settings = Settings.of(app)
         self.store = _store(app)
-        self.hearing: Hearing | None = None
         self.loops: list[Loop] = []
 
     def start(self) -> None:
@@ -54,10 +53,10 @@ class Service:
             NotConfigured: it is cut into another number of shards than `expiry_shards` says.
         """
         self._enter()
-        self.hearing = self._build()
+        hearing = self._build()
         for loop in self.loops:
             loop.start()
-        on = self.hearing.settle(3)
+        on = hearing.settle(3)
         logger.info(
             "expiry: watching %s, namespace %s%s: %s, notifications %s",
             self.store.location.url,

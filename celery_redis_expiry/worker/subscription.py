@@ -39,7 +39,7 @@ class Subscription:
     def __init__(self, primary: Primary, channels: Channels) -> None:
         self._client: Any = primary.client(retries=0)
         self._channels = channels
-        self._patterns = {channels.events, channels.wake}
+        self._patterns = set(channels.patterns)
         self._user = primary.location.user
         self._pubsub: Any = None
         self._confirmed: set[str] = set()

@@ -232,7 +232,7 @@ class Lives:
             "extend": lambda: schedule(self.app, "parked", if_exists="extend"),
             "cancel": lambda: store.cancel(raw_due, "u"),
             "trim": lambda: store.trim(0, 60),
-            "put": lambda: store.put(store, raw_due, "x", "due"),
+            "put": lambda: store.put(store, raw_due, "x", "due", b""),
             "drop": lambda: store.drop(raw_due, "x"),
             "touch": lambda: store.touch([raw_due, self.parked]),
             "claim": lambda: (

@@ -121,7 +121,7 @@ class Publisher:
             # by name too: during a failover the two connections may see two servers
             if store.location.door() == broker.door() or self._sender is None:
                 return False
-            return self._sender.server() != store.server()
+            return self._sender.run_id() != store.run_id()
         except Exception as exc:
             logger.debug("expiry: whether the broker is the timers' Redis can't be told: %r", exc)
             return False

@@ -33,8 +33,8 @@ class OneByOne:
     def ask(self) -> None:
         """A round trip, which fails where the connection is dead. Not every transport has one."""
 
-    def server(self) -> str:
-        """Which Redis server the broker is, by its run id; "" where it is something else."""
+    def run_id(self) -> str:
+        """Which Redis server the broker is; "" where it is something else."""
         return ""
 
     def declare(self, parcel: Parcel) -> None:
@@ -90,7 +90,7 @@ class RedisBatches(OneByOne):
     def ask(self) -> None:
         self.producer.channel.client.ping()
 
-    def server(self) -> str:
+    def run_id(self) -> str:
         return str(self.producer.channel.client.info("server")["run_id"])
 
     def send(self, parcels: list[Parcel], lease: Lease) -> None:
