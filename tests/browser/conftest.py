@@ -1,0 +1,70 @@
+"""One headless Chromium a session, and a page of its own for each test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import missing
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BINARIES = ("chromium", "chromium-browser", "google-chrome")
+# as root a sandbox is refused; the rest keeps it from asking the world outside
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    binary = next(filter(None, map(shutil.which, BINARIES)), None)
+    if binary is None:
+        missing("no Chromium found: apt-get install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed: pip install -e '.[browser]'")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page with a profile of its own: `new_page(color_scheme="dark", viewport={…})`.
+
+    A script error in a page fails the test.
+    """
+    contexts: list[Any] = []
+    errors: list[str] = []
+
+    def new(**options: Any) -> Page:
+        options = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB", **options}
+        context = chromium.new_context(timezone_id="UTC", **options)
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        page: Page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        return page
+
+    yield new
+    for context in contexts:
+        context.close()
+    assert not errors, f"script errors: {errors}"
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    return new_page()
