@@ -13,6 +13,7 @@ from celery_redis_expiry.errors import (
     StoreUnavailable,
     TimerExists,
 )
+from celery_redis_expiry.listing import iter_dead_letters, iter_timers
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.scheduling import (
     cancel,
@@ -20,12 +21,13 @@ from celery_redis_expiry.scheduling import (
     reschedule,
     schedule_on_expiry,
 )
-from celery_redis_expiry.timer import Timer
+from celery_redis_expiry.timer import DeadLetter, Timer
 
 __version__ = "0.2.0"
 
 __all__ = [
     "BadItem",
+    "DeadLetter",
     "ExpiryError",
     "InvalidTimer",
     "NamespaceTaken",
@@ -40,6 +42,8 @@ __all__ = [
     "TimerExists",
     "cancel",
     "get_timer",
+    "iter_dead_letters",
+    "iter_timers",
     "reschedule",
     "schedule_many_on_expiry",
     "schedule_on_expiry",

@@ -38,7 +38,7 @@ class _Timed:
 
     def cancel(self) -> bool:
         """Forget the timer: True if it was waiting and will not fire."""
-        return store_of(self.app).cancel(self.id, by_name=False)
+        return store_of(self.app).cancel(self.id, by_name=False) is not None
 
     def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
         """Give the timer another due time: True if it was there. See `reschedule`."""

@@ -88,7 +88,9 @@ def cancel(target: Any, *, app: Any = None) -> bool:
         True if it was waiting and will not fire; False if there is none, or its message is being published.
     """
     label, app, by_name = target_of(target, app)
-    return False if app.conf.task_always_eager else store_of(app).cancel(label, by_name=by_name)
+    if app.conf.task_always_eager:
+        return False
+    return store_of(app).cancel(label, by_name=by_name) is not None
 
 
 def reschedule(

@@ -34,6 +34,10 @@ class Timer:
         remaining: seconds until then, never below 0; None while parked.
         trigger_key: the key in Redis whose TTL is the remaining time.
         state: `waiting`, `parked` (its trigger key has no TTL), or `claimed` (being published now).
+        args, kwargs: of the task, as Celery tells them in its events and logs; shortened where they are long.
+            Of a canvas `args` is its whole signature.
+        queue: the queue it will go to, or the routing key where an exchange chooses; None for a canvas.
+        priority: of its message, or None.
     """
 
     id: str
@@ -43,6 +47,10 @@ class Timer:
     remaining: float | None
     trigger_key: str
     state: str
+    args: str = ""
+    kwargs: str = ""
+    queue: str | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True)

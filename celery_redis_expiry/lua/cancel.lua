@@ -1,7 +1,7 @@
 -- cancel: forget a waiting timer; one that is claimed, or that the broker may have, is beyond recall.
 -- KEYS: due timers names ids parked claimed claims answer trigger namespace
 -- ARGV: remember_ms member label shards
--- RETURNS: cancelled | claimed | gone; or the number of shards, where there is another number of them by now
+-- RETURNS: cancelled:<task id> | claimed | gone; or the number of shards, where there is another number of them by now
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, answer, trigger = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local remember, member, label = ARGV[1], ARGV[2], ARGV[3]
@@ -23,9 +23,7 @@ redis.call('HDEL', timers, member)
 redis.call('HDEL', claims, member)
 if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
 local _, stop, length = string.find(record or '', '^%d+:(%d+):')
-if stop then
-  local id = string.sub(record, stop + 1, stop + length)
-  if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
-end
-redis.call('SET', answer, 'cancelled', 'PX', remember)
-return 'cancelled'
+local id = stop and string.sub(record, stop + 1, stop + length) or ''
+if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
+redis.call('SET', answer, 'cancelled:' .. id, 'PX', remember)
+return 'cancelled:' .. id

@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
+from celery_redis_expiry.content import Told, told
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.keys import Keys
+from celery_redis_expiry.keys import Keys, label_of
 from celery_redis_expiry.scripts import Scripts
 from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.timer import Stored, Timer, Undecodable, as_datetime
 
 #: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
 REMEMBER_MS = 60_000
@@ -60,6 +62,39 @@ class ShardBase:
         """The clock of that server, ms."""
         seconds, micros = self.server().time()
         return int(seconds) * 1000 + int(micros) // 1000
+
+    def _timer(self, member: str, state: str, due: int, ttl: int, now: int, record: bytes) -> Timer:
+        """A timer as users see it.
+
+        Arguments:
+            due: as the index has it, ms since the epoch.
+            ttl: of its trigger key, ms; -1 where it has none, -2 where there is no such key.
+            now: on Redis's clock, ms.
+        """
+        # the TTL rules over the index: some client may have moved it. Before Redis 7 a script's TIME and PTTL
+        # are a millisecond apart now and then
+        if ttl >= 0 and abs(now + ttl - due) > 2:
+            due = now + ttl
+        label = label_of(member)
+        try:
+            stored = Stored.decode(record)
+            id, what = stored.id, told(stored.content)
+        except Undecodable:
+            id, what = label, Told()
+        parked = state == "parked"
+        return Timer(
+            id=id,
+            name=label if label != id else None,
+            task=what.task,
+            due=None if parked else as_datetime(due),
+            remaining=None if parked else max(0, due - now) / 1000,
+            trigger_key=self.keys.trigger(member),
+            state=state,
+            args=what.args,
+            kwargs=what.kwargs,
+            queue=what.queue,
+            priority=what.priority,
+        )
 
     def recut(self, recorded: str) -> Recut:
         """What to raise where another number of shards is recorded."""

@@ -1,6 +1,7 @@
 """One shard, with all that users, workers and operators do to it."""
 
 from celery_redis_expiry.store.dead_letters import DeadLetters
+from celery_redis_expiry.store.listing import Listing
 from celery_redis_expiry.store.moving import Moving
 from celery_redis_expiry.store.namespace import Namespace
 from celery_redis_expiry.store.overview import Overview
@@ -8,5 +9,5 @@ from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.store.workers import Workers
 
 
-class Shard(Namespace, Users, Workers, DeadLetters, Overview, Moving):
+class Shard(Namespace, Users, Workers, DeadLetters, Overview, Listing, Moving):
     """The timers of one shard."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,10 +12,12 @@ from celery_redis_expiry.store.cut import Cut
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.users import CONTENTION
-from celery_redis_expiry.timer import Claimed, DeadLetter, Outcome, Request, Timer
+from celery_redis_expiry.timer import LATEST, Claimed, DeadLetter, Outcome, Request, Timer
 
 #: What an outcome says of a timer that waits now.
 STORED = ("scheduled", "extended", "kept")
+#: How many timers are read in one round trip where many are listed.
+PAGE = 100
 
 
 class Store(Cut):
@@ -100,23 +103,23 @@ class Store(Cut):
         outcome.raise_for_status()
         return outcome.status != "missing"
 
-    def cancel(self, target: str, *, by_name: bool = True) -> bool:
-        """Forget a waiting timer: True if it was waiting and will not fire, else False."""
+    def cancel(self, target: str, *, by_name: bool = True) -> str | None:
+        """Forget a waiting timer: its task id if it was waiting and will not fire, else None."""
         self.permit("producer")
         token = new_token()
         for _ in range(CONTENTION):
             shard, found = self._find(target, by_name)
             if found is None:
-                return False
+                return None
             with self._recut() as current:
-                answer = shard.cancel(found, token)
+                answer, id = shard.cancel(found, token)
             if not current():
                 continue
             if answer == "cancelled":
-                return True
+                return id
             # gone: it was replaced between the two steps, or fired
             if answer == "claimed" or self._find(target, by_name)[1] == found:
-                return False
+                return None
         raise StoreUnavailable(f"{target!r} was replaced by others {CONTENTION} times meanwhile")
 
     def _find(self, target: str, by_name: bool) -> tuple[Shard, str | None]:
@@ -130,21 +133,32 @@ class Store(Cut):
             with self._recut() as current:
                 found = home.find(target, by_name=by_name)
                 if found is None and len(self.shards) > 1:
-                    for shard, member in zip(self.shards, self._find_id(target), strict=True):
-                        if member is not None:
-                            return shard, member
+                    elsewhere = self._find_ids([target])[0]
+                    if elsewhere is not None:
+                        return elsewhere
                 if found is None:
                     home.check_cut()
             if current():
                 return home, found
         raise self._restless()
 
-    def _find_id(self, id: str) -> list[str | None]:
+    def _find_ids(self, ids: Sequence[str]) -> list[tuple[Shard, str] | None]:
+        """Where the timers of these task ids lie, and their members: one round trip to each server."""
         with self.link.translated():
             pipe = self.link.client.pipeline(transaction=False)
             for shard in self.shards:
-                pipe.hget(shard.keys.ids, id)
-            return [text(found) if found else None for found in pipe.execute()]
+                pipe.hmget(shard.keys.ids, ids)
+            answers = pipe.execute()
+        places: list[tuple[Shard, str] | None] = [None] * len(ids)
+        for shard, members in zip(self.shards, answers, strict=True):
+            for i, member in enumerate(members):
+                if member:
+                    places[i] = shard, text(member)
+        return places
+
+    def waiting_of(self, ids: Sequence[str]) -> list[str]:
+        """Those of these task ids that timers have; any number of them in one round trip to each server."""
+        return [id for id, found in zip(ids, self._find_ids(ids), strict=True) if found] if ids else []
 
     # -- replicas
 
@@ -203,6 +217,25 @@ class Store(Cut):
         names = ("waiting", "parked", "claimed", "dead")
         return {name: sum(sizes[i :: len(names)]) for i, name in enumerate(names)}
 
+    def timers(
+        self, state: str = "waiting", *, low: int = 0, high: int = LATEST, page: int = PAGE
+    ) -> Iterator[Timer]:
+        """The timers in a state as they lie in the index, read page by page while they are taken.
+
+        Arguments:
+            state: `waiting`, soonest first; `parked`; or `claimed`. One whose TTL was taken away, or given,
+                since the index was told is listed where the index has it, with its true state.
+            low, high: of those that wait, due times in ms since the epoch, both included.
+            page: how many are read in one round trip, of each shard.
+        """
+        bounds = (low or None, high if high < LATEST else None)
+        each = {
+            "waiting": lambda shard: shard.waiting(*bounds, page),
+            "parked": lambda shard: shard.parked(page),
+            "claimed": lambda shard: shard.being_published(page),
+        }[state]
+        return heapq.merge(*map(each, self.shards), key=_due)
+
     def ownership(self) -> tuple[str, str, str] | None:
         """Whose namespace this is. See `Namespace.ownership`."""
         return self.shards[0].ownership()
@@ -238,6 +271,10 @@ class Store(Cut):
         """Forget a dead letter for good; False if there is none."""
         self.permit("operator")
         return self.shards[letter.shard].discard(letter)
+
+
+def _due(timer: Timer) -> float:
+    return timer.due.timestamp() if timer.due else 0.0
 
 
 def _summed(each: list[tuple[int, float]]) -> tuple[int, float]:

@@ -12,10 +12,7 @@ from celery_redis_expiry.timer import (
     LATEST,
     Outcome,
     Request,
-    Stored,
     Timer,
-    Undecodable,
-    as_datetime,
     as_ms,
 )
 
@@ -110,31 +107,14 @@ class Users(ShardBase):
         now, state, due, ttl, record = answer
         if state == b"gone":
             return None
-        # the TTL rules over the index: some client may have moved it
-        at = as_ms(due)
-        moved = as_ms(int(now) + int(ttl))
-        # before Redis 7 a script's TIME and PTTL are a millisecond apart now and then
-        if int(ttl) >= 0 and abs(moved - at) > 2:
-            at = moved
-        label = label_of(found)
-        try:
-            stored = Stored.decode(record)
-            id, task = stored.id, str(stored.content.get("task", "?"))
-        except Undecodable:
-            id, task = label, "?"
-        parked = state == b"parked"
-        return Timer(
-            id=id,
-            name=label if label != id else None,
-            task=task,
-            due=None if parked else as_datetime(at),
-            remaining=None if parked else max(0, at - int(now)) / 1000,
-            trigger_key=k.trigger(found),
-            state=state.decode(),
-        )
+        return self._timer(found, state.decode(), as_ms(due), int(ttl), int(now), record)
 
-    def cancel(self, found: str, token: str) -> str:
-        """Forget the timer of this member if it is waiting: `cancelled`, `claimed`, or `gone`."""
+    def cancel(self, found: str, token: str) -> tuple[str, str]:
+        """Forget the timer of this member if it is waiting.
+
+        Returns:
+            `cancelled`, `claimed` or `gone`, and the task id.
+        """
         k = self.keys
         with self._translated():
             answer = text(
@@ -146,6 +126,8 @@ class Users(ShardBase):
                     args=[REMEMBER_MS, found, label_of(found), self.shards],
                 )
             )  # fmt: skip
-        if answer not in ("cancelled", "claimed", "gone"):
+        outcome, _, id = answer.partition(":")
+        if outcome not in ("cancelled", "claimed", "gone"):
             raise self.recut(answer)
-        return answer
+        # a damaged message has lost its task id
+        return outcome, id or label_of(found)

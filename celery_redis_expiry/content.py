@@ -1,0 +1,75 @@
+"""What a stored message tells of itself, for people: nothing of it is unpickled or run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from celery.canvas import Signature
+
+
+class Told(NamedTuple):
+    """What is shown of a stored message.
+
+    Attributes:
+        task: the name of the task, or of the canvas type.
+        args, kwargs: as Celery tells them of a task (`argsrepr`); of a canvas `args` is its whole signature.
+        queue: the queue it goes to, or the routing key where an exchange chooses; None for a canvas, which is
+            routed when it is applied.
+        exchange: None for the anonymous one, and for a canvas.
+        routing_key: None for a canvas.
+        priority: None where it has none.
+    """
+
+    task: str = "?"
+    args: str = ""
+    kwargs: str = ""
+    queue: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    priority: int | None = None
+
+
+def told(content: Mapping[str, Any]) -> Told:
+    """Read what a stored message tells of itself; damaged parts of it are left out."""
+    task = str(content.get("task", "?"))
+    if content.get("kind") == "canvas":
+        return Told(task, args=_signature(content.get("signature")))
+    arguments = _mapping(content.get("arguments"))
+    headers = _mapping(arguments.get("headers"))
+    routing_key = _text(arguments.get("routing_key"))
+    priority = arguments.get("priority")
+    return Told(
+        task,
+        _text(headers.get("argsrepr")) or "",
+        _text(headers.get("kwargsrepr")) or "",
+        _queue(content.get("declare")) or routing_key,
+        _text(arguments.get("exchange")) or None,
+        routing_key,
+        priority if isinstance(priority, int) else None,
+    )
+
+
+def _queue(declared: Any) -> str | None:
+    """The queue that is declared before publishing: its name, or its description (see messages.entities)."""
+    for entity in declared if isinstance(declared, list) else ():
+        if isinstance(entity, Mapping):
+            entity = _mapping(entity.get("queue")).get("name")
+        if isinstance(entity, str):
+            return entity
+    return None
+
+
+def _signature(stored: Any) -> str:
+    try:
+        return repr(Signature.from_dict(stored))
+    except Exception:
+        return ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
