@@ -18,9 +18,10 @@ from celery_redis_expiry.arguments import (
     item_arguments,
 )
 from celery_redis_expiry.errors import ExpiryError
+from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
-from celery_redis_expiry.scheduling import publish_events, request_of
+from celery_redis_expiry.scheduling import request_of
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Outcome, Request
 
@@ -181,4 +182,4 @@ class _Batch:
             self.summary.scheduled += 1
             if self.on_result is not None:
                 self.on_result(position, result)
-        publish_events(app, stored)
+        publish_scheduled(app, stored)

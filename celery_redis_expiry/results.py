@@ -8,6 +8,7 @@ from typing import Any
 from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry.arguments import checked_when
+from celery_redis_expiry.changing import cancel_timer, move_timer
 from celery_redis_expiry.messages import WaitingGroupResult
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Timer
@@ -38,12 +39,12 @@ class _Timed:
 
     def cancel(self) -> bool:
         """Forget the timer: True if it was waiting and will not fire."""
-        return store_of(self.app).cancel(self.id, by_name=False) is not None
+        return cancel_timer(self.app, self.id, by_name=False)
 
     def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
         """Give the timer another due time: True if it was there. See `reschedule`."""
         when = checked_when(seconds, at, self.app)
-        return store_of(self.app).reschedule(self.id, when, by_name=False)
+        return move_timer(self.app, self.id, when, by_name=False)
 
 
 class ScheduledResult(_Timed, AsyncResult):

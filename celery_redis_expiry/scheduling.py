@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,12 +15,12 @@ from celery_redis_expiry.arguments import (
     checked_when,
     target_of,
 )
+from celery_redis_expiry.changing import cancel_timer, move_timer
+from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
 from celery_redis_expiry.store import store_of
-from celery_redis_expiry.timer import Outcome, Request, Timer, as_datetime
-
-logger = logging.getLogger(__name__)
+from celery_redis_expiry.timer import Request, Timer
 
 
 def schedule_on_expiry(
@@ -73,7 +72,7 @@ def schedule_on_expiry(
     request = request_of(prepared, when, if_exists, name)
     [outcome] = store.schedule([request])
     outcome.raise_for_status()
-    publish_events(app, [(prepared, outcome)])
+    publish_scheduled(app, [(prepared, outcome)])
     return scheduled(prepared.result, app, outcome.id)
 
 
@@ -88,9 +87,7 @@ def cancel(target: Any, *, app: Any = None) -> bool:
         True if it was waiting and will not fire; False if there is none, or its message is being published.
     """
     label, app, by_name = target_of(target, app)
-    if app.conf.task_always_eager:
-        return False
-    return store_of(app).cancel(label, by_name=by_name) is not None
+    return False if app.conf.task_always_eager else cancel_timer(app, label, by_name=by_name)
 
 
 def reschedule(
@@ -113,9 +110,7 @@ def reschedule(
     """
     label, app, by_name = target_of(target, app)
     when = checked_when(seconds, at, app)
-    if app.conf.task_always_eager:
-        return False
-    return store_of(app).reschedule(label, when, by_name=by_name)
+    return False if app.conf.task_always_eager else move_timer(app, label, when, by_name=by_name)
 
 
 def get_timer(target: Any, *, app: Any = None) -> Timer | None:
@@ -134,18 +129,3 @@ def request_of(prepared: Prepared, when: str, mode: str, name: str | None) -> Re
     return Request(
         prepared.stored, when, mode, name if name != prepared.stored.id else None, prepared.stored.id
     )
-
-
-def publish_events(app: Any, stored: list[tuple[Prepared, Outcome]]) -> None:
-    """Send the task-sent events that Celery made, with the due time as their ETA."""
-    events = [(event, outcome) for prepared, outcome in stored for event in prepared.events]
-    if not events:
-        return
-    try:
-        with app.producer_or_acquire() as producer:
-            for (body, arguments), outcome in events:
-                if isinstance(body, dict) and outcome.status == "scheduled":
-                    body["eta"] = as_datetime(outcome.due).isoformat()
-                producer.publish(body, **arguments)
-    except Exception as exc:
-        logger.warning("expiry: task-sent events of scheduled timers were not published: %r", exc)

@@ -51,6 +51,12 @@ local function read_claim(claim, now)
   if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6), unsure end
 end
 
+-- the task id in a stored message; '' where that is damaged
+local function id_of(record)
+  local _, stop, length = string.find(record, '^%d+:(%d+):')
+  return stop and string.sub(record, stop + 1, stop + length) or ''
+end
+
 -- the number of shards, where it is another than the caller reckons with: he looks for timers elsewhere
 local function recut(namespace, shards)
   local recorded = redis.pcall('HGET', namespace, 'shards')

@@ -85,6 +85,16 @@ class Settings:
         90 * 86400.0,
         "Seconds for which a dead letter is kept; older ones are dropped, and logged.",
     )
+    mark_revoked: bool = _setting(
+        False,
+        "Whether the result of a cancelled timer becomes `REVOKED` in the result backend, so that a `get()` "
+        "that waits for it raises `TaskRevokedError`. Otherwise nothing is written there.",
+    )
+    scheduled_state: bool = _setting(
+        True,
+        "Whether `AsyncResult(id).state` of a waiting timer is `SCHEDULED`: what the result backend doesn't "
+        "know is then looked up among the timers.",
+    )
 
     def __post_init__(self) -> None:
         _check("redis_url", self.redis_url is None or isinstance(self.redis_url, str), "a URL or None")
@@ -99,7 +109,7 @@ class Settings:
             or (isinstance(self.namespace, str) and bool(NAMESPACE.fullmatch(self.namespace))),
             "1 to 100 letters, digits or _ . @ / -",
         )
-        for name in ("configure_notifications", "follow_foreign_ttl"):
+        for name in ("configure_notifications", "follow_foreign_ttl", "mark_revoked", "scheduled_state"):
             _check(name, isinstance(getattr(self, name), bool), "True or False")
         _check("lease", _is_number(self.lease) and 5 <= self.lease <= 86400, "seconds from 5 to 86400")
         _check("batch_size", _is_whole(self.batch_size, 2, 1000), "a whole number from 2 to 1000")

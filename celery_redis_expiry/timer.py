@@ -122,12 +122,14 @@ class Outcome:
         due: ms since the epoch.
         member: the member of the timer that now has the label.
         id: the task id of that timer.
+        replaced: the task id of the timer that made way for it; "" for none.
     """
 
     status: str
     due: int
     member: str
     id: str
+    replaced: str = ""
 
     def raise_for_status(self) -> None:
         """Raise `TimerExists` or `InvalidTimer` where nothing was stored for one of these reasons."""

@@ -22,8 +22,7 @@ redis.call('DEL', trigger)
 redis.call('HDEL', timers, member)
 redis.call('HDEL', claims, member)
 if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
-local _, stop, length = string.find(record or '', '^%d+:(%d+):')
-local id = stop and string.sub(record, stop + 1, stop + length) or ''
+local id = id_of(record or '')
 if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
 redis.call('SET', answer, 'cancelled:' .. id, 'PX', remember)
 return 'cancelled:' .. id

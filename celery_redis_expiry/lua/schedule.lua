@@ -3,7 +3,8 @@
 -- ARGV: app remember_ms wake latest_ms shards, then per timer: mode when member name id expected record
 --   mode: replace keep extend raise move; when: "+ms" from now or "=ms" since the epoch; expected: the member
 --   that the caller believes to be the present one ("" for none), whose trigger key is expected_trigger
--- RETURNS: per timer {status, due, member, id}; status: scheduled kept extended exists again missing late foreign shards
+-- RETURNS: per timer {status, due, member, id, replaced}; status: scheduled kept extended exists again missing late
+--   foreign shards; replaced: the task id of the timer that made way, "" for none; absent where nothing was stored
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, namespace, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local app, remember, wake, latest, shards = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -20,11 +21,6 @@ if cut and cut ~= shards then return {{'shards', '0', cut, ''}} end
 
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-
-local function id_of(record)
-  local _, stop, length = string.find(record, '^%d+:(%d+):')
-  return stop and string.sub(record, stop + 1, stop + length) or ''
-end
 
 local function schedule(k, a)
   local trigger, expected_trigger = KEYS[k], KEYS[k + 1]
@@ -77,6 +73,7 @@ local function schedule(k, a)
     redis.call('HSET', names, name, member)
   end
   redis.call('HSET', ids, id, member)
+  local replaced = ''
   if old_due then
     redis.call('DEL', expected_trigger)
     redis.call('ZREM', due_index, current)
@@ -84,18 +81,21 @@ local function schedule(k, a)
     redis.call('HDEL', timers, current)
     redis.call('HDEL', claims, current)
     local old_id = id_of(old_record)
-    if old_id ~= id and redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
+    if old_id ~= id then
+      replaced = old_id
+      if redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
+    end
   end
   -- a key with a past expiry would be deleted without an expired event
   if due <= now then redis.pcall('PUBLISH', wake, '!' .. member) end
-  return {status, due_text, member, id, due}
+  return {status, due_text, member, id, replaced, due}
 end
 
 local outcomes, earliest = {}, nil
 local k = 11
 for a = 6, #ARGV, 7 do
   local outcome = schedule(k, a)
-  local due = table.remove(outcome, 5)
+  local due = table.remove(outcome, 6)
   if due and (not earliest or due < earliest) then earliest = due end
   outcomes[#outcomes + 1] = outcome
   k = k + 2

@@ -14,7 +14,18 @@ from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.store import Store
 from celery_redis_expiry.store.workers import RECHECK_MS, Look
 
-__all__ = ["RECHECK_MS", "Look", "Shard", "Store", "Unready", "new_store", "reshard", "store_of", "stored"]
+__all__ = [
+    "RECHECK_MS",
+    "Look",
+    "Shard",
+    "Store",
+    "Unready",
+    "new_store",
+    "reshard",
+    "store_of",
+    "stored",
+    "use_store",
+]
 
 #: Seconds for which a user's call waits while a Cluster migrates the slot that it concerns.
 PATIENCE = 10.0
@@ -32,6 +43,11 @@ def store_of(app: Any) -> Store:
     if store is None:
         store = _stores[app] = new_store(app, patience=PATIENCE)
     return store
+
+
+def use_store(app: Any, store: Store) -> None:
+    """Make a store the one for calls of this app in this process."""
+    _stores[app] = store
 
 
 def new_store(app: Any, *, timeout: float = TIMEOUT, retries: int = RETRIES, patience: float = 0.0) -> Store:

@@ -90,18 +90,18 @@ class Store(Cut):
         shard, found = self._find(target, by_name)
         return shard.inspect(found) if found is not None else None
 
-    def reschedule(self, target: str, when: str, *, by_name: bool = True) -> bool:
-        """Give a timer another due time; False if there is none.
+    def reschedule(self, target: str, when: str, *, by_name: bool = True) -> Outcome | None:
+        """Give a timer another due time; None if there is no such timer.
 
         Arguments:
             when: see `Request`.
         """
         timer = self.get(target, by_name=by_name)
         if timer is None:
-            return False
+            return None
         [outcome] = self.schedule([Request(None, when, "move", timer.name, timer.id)])
         outcome.raise_for_status()
-        return outcome.status != "missing"
+        return None if outcome.status == "missing" else outcome
 
     def cancel(self, target: str, *, by_name: bool = True) -> str | None:
         """Forget a waiting timer: its task id if it was waiting and will not fire, else None."""

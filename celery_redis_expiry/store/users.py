@@ -38,13 +38,14 @@ class Users(ShardBase):
         for _ in range(CONTENTION):
             answers = self._schedule_once([(requests[i], expected.get(i, "")) for i in todo])
             again = []
-            for i, (status, due, now_current, id) in zip(todo, answers, strict=True):
+            for i, (status, due, now_current, id, replaced) in zip(todo, answers, strict=True):
                 if status == "again":
                     expected[i] = now_current
                     again.append(i)
                 else:
                     # a damaged message has lost its task id
-                    outcomes[i] = Outcome(status, as_ms(due), now_current, id or label_of(now_current))
+                    known = id or label_of(now_current)
+                    outcomes[i] = Outcome(status, as_ms(due), now_current, known, replaced)
             if not again:
                 return [outcome for outcome in outcomes if outcome is not None]
             todo = again
@@ -52,7 +53,7 @@ class Users(ShardBase):
             f"{requests[todo[0]].label!r} was replaced by others {CONTENTION} times meanwhile"
         )
 
-    def _schedule_once(self, batch: list[tuple[Request, str]]) -> list[tuple[str, str, str, str]]:
+    def _schedule_once(self, batch: list[tuple[Request, str]]) -> list[list[str]]:
         k = self.keys
         keys = [
             k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.namespace,
@@ -73,7 +74,8 @@ class Users(ShardBase):
             )
         if answers[0][0] == b"shards":
             raise self.recut(text(answers[0][2]))
-        return [(text(status), text(due), text(now), text(id)) for status, due, now, id in answers]
+        # where nothing was stored, nothing was replaced
+        return [[*map(text, answer), ""][:5] for answer in answers]
 
     def find(self, target: str, *, by_name: bool = True) -> str | None:
         """The member for a name (unless `by_name` is False), else for a task id, or None."""

@@ -1,0 +1,51 @@
+"""Cancelling and moving a timer that is known by name or id, with what others are told of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from celery_redis_expiry.events import publish_moved, publish_revoked
+from celery_redis_expiry.settings import Settings
+from celery_redis_expiry.store import store_of
+
+logger = logging.getLogger(__name__)
+
+
+def cancel_timer(app: Any, target: str, *, by_name: bool) -> bool:
+    """Forget a waiting timer: True if it was waiting and will not fire.
+
+    Arguments:
+        by_name: whether `target` may be a name, and not only a task id.
+    """
+    id = store_of(app).cancel(target, by_name=by_name)
+    if id is not None:
+        tell_cancelled(app, [id])
+    return id is not None
+
+
+def move_timer(app: Any, target: str, when: str, *, by_name: bool) -> bool:
+    """Give a timer another due time: True if it was there.
+
+    Arguments:
+        when: see `timer.Request`.
+        by_name: as for `cancel_timer`.
+    """
+    outcome = store_of(app).reschedule(target, when, by_name=by_name)
+    if outcome is not None:
+        publish_moved(app, [outcome])
+    return outcome is not None
+
+
+def tell_cancelled(app: Any, ids: Sequence[str]) -> None:
+    """Tell monitors, and the result backend if the app wants it, that these tasks will not be sent."""
+    publish_revoked(app, ids)
+    if not Settings.of(app).mark_revoked:
+        return
+    for id in ids:
+        try:
+            app.backend.mark_as_revoked(id, "the timer was cancelled", store_result=True)
+        except Exception as exc:
+            # the timer is cancelled all the same
+            logger.warning("expiry: the result %s could not be marked as revoked: %r", id, exc)
