@@ -13,6 +13,8 @@ from celery_redis_expiry.errors import (
     StoreUnavailable,
     TimerExists,
 )
+from celery_redis_expiry.hooks import install as _install_hooks
+from celery_redis_expiry.hooks.state import SCHEDULED
 from celery_redis_expiry.listing import iter_dead_letters, iter_timers
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.scheduling import (
@@ -26,6 +28,7 @@ from celery_redis_expiry.timer import DeadLetter, Timer
 __version__ = "0.2.0"
 
 __all__ = [
+    "SCHEDULED",
     "BadItem",
     "DeadLetter",
     "ExpiryError",
@@ -48,3 +51,5 @@ __all__ = [
     "schedule_many_on_expiry",
     "schedule_on_expiry",
 ]
+
+_install_hooks()

@@ -16,8 +16,6 @@ class Told(NamedTuple):
         args, kwargs: as Celery tells them of a task (`argsrepr`); of a canvas `args` is its whole signature.
         queue: the queue it goes to, or the routing key where an exchange chooses; None for a canvas, which is
             routed when it is applied.
-        exchange: None for the anonymous one, and for a canvas.
-        routing_key: None for a canvas.
         priority: None where it has none.
     """
 
@@ -25,8 +23,6 @@ class Told(NamedTuple):
     args: str = ""
     kwargs: str = ""
     queue: str | None = None
-    exchange: str | None = None
-    routing_key: str | None = None
     priority: int | None = None
 
 
@@ -37,15 +33,12 @@ def told(content: Mapping[str, Any]) -> Told:
         return Told(task, args=_signature(content.get("signature")))
     arguments = _mapping(content.get("arguments"))
     headers = _mapping(arguments.get("headers"))
-    routing_key = _text(arguments.get("routing_key"))
     priority = arguments.get("priority")
     return Told(
         task,
         _text(headers.get("argsrepr")) or "",
         _text(headers.get("kwargsrepr")) or "",
-        _queue(content.get("declare")) or routing_key,
-        _text(arguments.get("exchange")) or None,
-        routing_key,
+        _queue(content.get("declare")) or _text(arguments.get("routing_key")),
         priority if isinstance(priority, int) else None,
     )
 

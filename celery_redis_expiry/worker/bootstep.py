@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import bootsteps
 
 from celery_redis_expiry.errors import NotConfigured
+from celery_redis_expiry.store import new_store, use_store
 from celery_redis_expiry.worker import remote
 from celery_redis_expiry.worker.pool import TaskPool
 from celery_redis_expiry.worker.service import Service
 
 logger = logging.getLogger(__name__)
 
+#: Seconds for one attempt at Redis where the worker's loop waits for it.
+ANSWER_TIMEOUT = 1.0
 #: Seconds; thirty years.
 NEVER = 10**9
 
@@ -37,12 +40,15 @@ class ExpiryStep(bootsteps.StartStopStep):
         return isinstance(pool, type) and issubclass(pool, TaskPool)
 
     def create(self, worker: Any) -> Any:
-        remote.install()
         _set_transport(worker.app)
         try:
             self.service = Service(worker.app, worker.hostname)
+            impatient = new_store(worker.app, timeout=ANSWER_TIMEOUT, retries=1)
         except NotConfigured as exc:
             self._refuse(exc)
+        # calls that come from the worker's loop must not hold it up: it sends the heartbeats, too
+        use_store(worker.app, impatient)
+        remote.install(impatient)
         return self
 
     def start(self, worker: Any) -> None:
@@ -65,7 +71,7 @@ class ExpiryStep(bootsteps.StartStopStep):
         self.stop(worker)
 
     @staticmethod
-    def _refuse(exc: NotConfigured) -> None:
+    def _refuse(exc: NotConfigured) -> NoReturn:
         """A setting is wrong: say which, without a traceback, and end."""
         logger.critical("expiry: %s", exc)
         raise SystemExit(1) from exc

@@ -1,0 +1,22 @@
+"""Where Celery has no extension point: two of its methods are wrapped when the package is imported.
+
+- `celery.app.control.Control.broadcast`: a revoke is broadcast, and forgotten by who restarts, so it cancels
+  the timer in Redis as well;
+- `celery.result.AsyncResult._get_task_meta`: Redis alone knows the state of a task that waits as a timer.
+"""
+
+from __future__ import annotations
+
+from celery_redis_expiry.hooks import revoke, state
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Wrap them; repeating it does no harm.
+
+    Raises:
+        ImportError: this Celery is not one that the package knows.
+    """
+    revoke.install()
+    state.install()

@@ -1,0 +1,72 @@
+"""Revoking a task cancels its timer.
+
+Celery broadcasts a revoke to the workers that are up, and each remembers it until it restarts: far less than
+a day. So it goes to Redis as well, from every process that imports the package, before it is broadcast.
+`AsyncResult.revoke`, `app.control.revoke`, `celery control revoke` and Flower's button all come by here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery.app.control import Control
+
+from celery_redis_expiry.changing import cancel_timer
+from celery_redis_expiry.errors import ExpiryError, NotConfigured
+from celery_redis_expiry.hooks.patch import wrap
+from celery_redis_expiry.store import store_of
+
+logger = logging.getLogger(__name__)
+
+COMMANDS = ("revoke", "terminate")
+
+
+def install() -> None:
+    wrap(Control, "broadcast", ("self", "command", "arguments", "destination"), _broadcast)
+
+
+def _broadcast(
+    original: Callable[..., Any],
+    control: Any,
+    command: str,
+    arguments: Any = None,
+    destination: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    # a revoke that is meant for some workers only is theirs; an expiry worker among them cancels the timer
+    if command in COMMANDS and not destination and not kwargs.get("pattern"):
+        cancel_revoked(control.app, (arguments or {}).get("task_id") or kwargs.get("task_id"))
+    return original(control, command, arguments, destination, *args, **kwargs)
+
+
+def cancel_revoked(app: Any, task_id: Any) -> None:
+    """Cancel the timers of revoked tasks, as far as there are any. Raises nothing: the revoke goes on.
+
+    Arguments:
+        task_id: one, or several.
+    """
+    ids = task_ids(task_id)
+    if not ids or app.conf.task_always_eager:
+        return
+    try:
+        for id in store_of(app).waiting_of(ids):
+            if cancel_timer(app, id, by_name=False):
+                logger.info("expiry: the timer of task %s was cancelled, since the task was revoked", id)
+    except NotConfigured as exc:
+        logger.debug("expiry: a revoke cancels no timer, there is no Redis for them: %s", exc)
+    except ExpiryError as exc:
+        logger.warning(
+            "expiry: the timers of %d revoked tasks may wait still: %s. An expiry worker that hears of the "
+            "revoke cancels them; if none does, revoke again",
+            len(ids),
+            exc,
+        )
+
+
+def task_ids(given: Any) -> Sequence[str]:
+    """Task ids as `revoke` takes them: one, or several."""
+    several = given if isinstance(given, list | tuple | set | frozenset) else [given]
+    return [id for id in several if isinstance(id, str) and id]
