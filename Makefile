@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 PARALLEL ?= -n 2 --dist loadfile
 MINUTES ?= 2
 
-.PHONY: help demo test lint check bench chaos wheel matrix clean
+.PHONY: help demo test lint check bench chaos wheel docs matrix clean
 
 help:
 	@echo "make demo    1,000 referrals with timers, on real processes (under two minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   the same without the tests"
 	@echo "make bench   lateness and rates against a peer, in one run"
 	@echo "make chaos   thousands of timers under kills and outages, and their ledger: MINUTES=2 SEED= TIMERS="
+	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
 	@echo "make matrix  the tests on every supported Python found, with every supported Celery"
 	@echo "make clean   remove what these made"
 
@@ -57,6 +58,9 @@ bench: $(VENV)/.test
 chaos: $(VENV)/.test $(VENV)/.redis
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 		$(if $(TIMERS),--timers $(TIMERS)) $(CHAOS_ARGS)
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 matrix:
 	.ci/matrix
