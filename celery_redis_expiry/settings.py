@@ -95,6 +95,15 @@ class Settings:
         "Whether `AsyncResult(id).state` of a waiting timer is `SCHEDULED`: what the result backend doesn't "
         "know is then looked up among the timers.",
     )
+    metrics_port: int | None = _setting(
+        None,
+        "Where an expiry worker serves metrics for Prometheus (the extra `prometheus`): a port, 0 for any "
+        "free one, which it logs; None for no metrics. Each worker of a machine needs its own.",
+    )
+    metrics_host: str = _setting(
+        "127.0.0.1",
+        "The address that it listens on; `0.0.0.0` for all of the machine's.",
+    )
 
     def __post_init__(self) -> None:
         _check("redis_url", self.redis_url is None or isinstance(self.redis_url, str), "a URL or None")
@@ -129,6 +138,16 @@ class Settings:
             "dead_letter_age",
             _is_number(self.dead_letter_age) and 60 <= self.dead_letter_age < 10**10,
             "seconds, at least 60",
+        )
+        _check(
+            "metrics_port",
+            self.metrics_port is None or _is_whole(self.metrics_port, 0, 65535),
+            "a port from 0 to 65535, or None",
+        )
+        _check(
+            "metrics_host",
+            isinstance(self.metrics_host, str) and bool(self.metrics_host),
+            "an address or host name",
         )
 
     @classmethod

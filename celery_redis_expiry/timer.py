@@ -154,6 +154,8 @@ class Claimed:
         token: of the claim.
         id: the task id, once the record is decoded.
         shard: the number of its shard.
+        by_event: whether an event told that it is due; else only the index did.
+        due_local: when it was due on this process's monotonic clock, s: what its lateness counts from.
     """
 
     member: str
@@ -164,6 +166,8 @@ class Claimed:
     token: str = ""
     id: str = ""
     shard: int = 0
+    by_event: bool = False
+    due_local: float = 0.0
 
 
 @dataclass(frozen=True)

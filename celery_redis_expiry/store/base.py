@@ -58,7 +58,7 @@ class ShardBase:
             client = client.get_redis_connection(client.get_node_from_key(self.keys.namespace))
         return client
 
-    def _now(self) -> int:
+    def now(self) -> int:
         """The clock of that server, ms."""
         seconds, micros = self.server().time()
         return int(seconds) * 1000 + int(micros) // 1000

@@ -250,11 +250,28 @@ class Store(Cut):
 
     def overdue(self, seconds: float) -> tuple[int, float]:
         """How many timers were due more than `seconds` ago, and how long ago the oldest of them was."""
-        return _summed([shard.overdue(seconds) for shard in self.shards])
+        return self._beyond([shard.keys.due for shard in self.shards], seconds)
 
     def abandoned(self, seconds: float) -> tuple[int, float]:
         """How many claims outlive their lease by more than `seconds`, and by how much the oldest."""
-        return _summed([shard.abandoned(seconds) for shard in self.shards])
+        return self._beyond([shard.keys.claimed for shard in self.shards], seconds)
+
+    def _beyond(self, indices: list[str], seconds: float) -> tuple[int, float]:
+        """How many members of these sorted sets, one a shard, are further back, and how far the oldest is."""
+        with self.link.translated():
+            times: dict[int, int] = {}
+            for owned in self.primaries().values():
+                # each server has a clock of its own
+                times |= dict.fromkeys(owned, self.shards[owned[0]].now())
+            pipe = self.link.client.pipeline(transaction=False)
+            for number, now in times.items():
+                limit = now - seconds * 1000
+                pipe.zcount(indices[number], "-inf", limit)
+                pipe.zrangebyscore(indices[number], "-inf", limit, start=0, num=1, withscores=True)
+            answers = pipe.execute()
+        heads = zip(times.values(), answers[1::2], strict=True)
+        ages = [(now - head[0][1]) / 1000 for now, head in heads if head]
+        return sum(answers[::2]), max(ages, default=0.0)
 
     def dead_letters(self, limit: int = 100, offset: int = 0) -> list[DeadLetter]:
         """The dead letters, newest first."""
@@ -275,7 +292,3 @@ class Store(Cut):
 
 def _due(timer: Timer) -> float:
     return timer.due.timestamp() if timer.due else 0.0
-
-
-def _summed(each: list[tuple[int, float]]) -> tuple[int, float]:
-    return sum(count for count, _ in each), max(oldest for _, oldest in each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,20 +92,25 @@ class Workers(ShardBase):
         for name, expired in members:
             args += [name, int(expired)]
         with self._translated():
-            _, flat = self._scripts.claim(
+            now, flat = self._scripts.claim(
                 keys=[
                     *(k.due, k.timers, k.parked, k.claimed, k.claims, k.pacers),
                     *(k.trigger(name) for name, _ in members),
                 ],
                 args=args,
             )
+        # lateness is told on Redis's clock up to here, and on the monotonic one from here on
+        clock_offset = int(now) / 1000 - time.monotonic()
+        by_event = dict(members)
         claims = []
         for i in range(0, len(flat), 4):
-            name = text(flat[i])
+            name, due = text(flat[i]), int(flat[i + 1])
             claims.append(
                 Claimed(
-                    *(name, label_of(name), int(flat[i + 1]), int(flat[i + 2]), flat[i + 3], token),
+                    *(name, label_of(name), due, int(flat[i + 2]), flat[i + 3], token),
                     shard=self.number,
+                    by_event=by_event[name],
+                    due_local=due / 1000 - clock_offset,
                 )
             )
         return claims

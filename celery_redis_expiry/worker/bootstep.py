@@ -70,6 +70,10 @@ class ExpiryStep(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         self.stop(worker)
 
+    def info(self, worker: Any) -> dict[str, Any]:
+        """What `celery inspect stats` shows of this step."""
+        return {"expiry": self.service.stats()} if self.service is not None else {}
+
     @staticmethod
     def _refuse(exc: NotConfigured) -> NoReturn:
         """A setting is wrong: say which, without a traceback, and end."""

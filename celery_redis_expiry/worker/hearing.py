@@ -75,6 +75,12 @@ class Hearing(Loop):
         ear = self._owners.get(shard)
         return ear is not None and ear.notifications.on
 
+    @property
+    def on(self) -> bool:
+        """Whether those of all shards are."""
+        owners = self._owners
+        return bool(owners) and all(self.events(shard) for shard in owners)
+
     def wakes(self, shard: int) -> bool:
         """Whether a wake-up for this shard would be heard. A Cluster tells it on every node."""
         return any(ear.notifications.subscribed for ear in list(self._ears.values()))
@@ -92,7 +98,7 @@ class Hearing(Loop):
         deadline = time.monotonic() + timeout
         for ear in list(self._ears.values()):
             ear.notifications.settled.wait(max(0.0, deadline - time.monotonic()))
-        return bool(self._owners) and all(self.events(shard) for shard in self._owners)
+        return self.on
 
     def start(self) -> None:
         # the first ears before anything else looks at the index: what expires meanwhile must be heard

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from celery_redis_expiry.store import RECHECK_MS, Look, Shard
+from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 
@@ -36,6 +37,7 @@ class Pace:
         announced: str,
         batch: int,
         sweep: Callable[[Shard], None],
+        figures: Figures,
     ) -> None:
         self._shard = shard
         self._number = shard.number
@@ -44,6 +46,7 @@ class Pace:
         self._announced = announced
         self._batch = batch
         self._sweep = sweep
+        self._figures = figures
         self._touched: dict[str, float] = {}
         self._swept = -RECHECK_MS / 1000
         self._clock_offset = 0.0  # Redis's clock less the monotonic one, s
@@ -61,6 +64,7 @@ class Pace:
         if look.lease is not None and look.lease < look.now:
             recovered = self._shard.recover(self._batch)
             if recovered:
+                self._figures.recovered(recovered)
                 logger.warning("expiry: recovered %d timers from a worker that died or stalled", recovered)
             return now
         wake = min(self.local(look.wake), self._act(look, now))

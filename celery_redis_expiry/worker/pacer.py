@@ -9,6 +9,7 @@ from collections.abc import Callable
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Shard, Store
+from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
@@ -24,6 +25,7 @@ class Pacer(Loop):
         worker: the name under which it announces when it will wake.
         batch: how many timers at most in one pass.
         sweep: called for a shard once a minute.
+        figures: that count what is recovered.
     """
 
     name = "pacer"
@@ -36,14 +38,15 @@ class Pacer(Loop):
         *,
         worker: str,
         batch: int,
-        sweep: Callable[[Shard], None] = lambda shard: None,
+        sweep: Callable[[Shard], None],
+        figures: Figures,
     ) -> None:
         super().__init__()
         self._store = store
         # a restarted worker may have the name of one that is still stopping
         announced = f"{worker}:{new_token()}"
         self._paces = [
-            Pace(shard, lanes, hearing, announced=announced, batch=batch, sweep=sweep)
+            Pace(shard, lanes, hearing, announced=announced, batch=batch, sweep=sweep, figures=figures)
             for shard in store.shards
         ]
         self._outages = Outages(self.name, len(self._paces))

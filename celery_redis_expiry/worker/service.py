@@ -15,12 +15,16 @@ from celery_redis_expiry.store import Store, new_store
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.dispatcher import Dispatcher
+from celery_redis_expiry.worker.figures import Figures
+from celery_redis_expiry.worker.glance import Glance
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
+from celery_redis_expiry.worker.metrics_server import MetricsServer
 from celery_redis_expiry.worker.pacer import Pacer
 from celery_redis_expiry.worker.publishing import Publisher
 from celery_redis_expiry.worker.settler import Settler
+from celery_redis_expiry.worker.stats import block
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,8 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT = 15.0
 #: Seconds for one attempt at a node of a Cluster.
 NODE_TIMEOUT = 2.0
+#: Seconds for one attempt where somebody only wants to know how many timers there are.
+GLANCE_TIMEOUT = 2.0
 
 
 class Service:
@@ -43,7 +49,11 @@ class Service:
         self.worker = worker
         self.settings = Settings.of(app)
         self.store = _store(app)
+        self.figures = Figures()
         self.loops: list[Loop] = []
+        self._hearing: Hearing | None = None
+        self._glance = Glance(new_store(app, timeout=GLANCE_TIMEOUT, retries=0))
+        self._metrics = self._metrics_server()
 
     def start(self) -> None:
         """Start; waits for a Redis that can't be reached, as a worker waits for its broker.
@@ -52,8 +62,11 @@ class Service:
             NamespaceTaken: this namespace is another app's or another broker's.
             NotConfigured: it is cut into another number of shards than `expiry_shards` says.
         """
+        if self._metrics is not None:
+            # while Redis is waited for, they say that it is
+            self._metrics.start()
         self._enter()
-        hearing = self._build()
+        hearing = self._hearing = self._build()
         for loop in self.loops:
             loop.start()
         on = hearing.settle(3)
@@ -65,6 +78,21 @@ class Service:
             self._counted(),
             "on" if on else "OFF (timers fire by the index, on time)",
         )
+
+    def stats(self) -> dict[str, Any]:
+        """The block `expiry` of `celery inspect stats`."""
+        return block(
+            self.store, self._glance, self.figures.snapshot(), notifications=self._notifications_on()
+        )
+
+    def _notifications_on(self) -> bool:
+        return self._hearing is not None and self._hearing.on
+
+    def _metrics_server(self) -> MetricsServer | None:
+        port, host = self.settings.metrics_port, self.settings.metrics_host
+        if port is None:
+            return None
+        return MetricsServer(host, int(port), self.figures, self._glance, self._notifications_on)
 
     def _counted(self) -> str:
         try:
@@ -79,12 +107,16 @@ class Service:
         lanes = Lanes(len(store.shards))
         bounds = Bounds(int(settings.dead_letter_limit), settings.dead_letter_age)
         publisher = Publisher(self.app)
-        applier = Applier(store, publisher, Settler(store, lanes, self.worker, bounds))
+
+        def settler() -> Settler:
+            return Settler(store, lanes, self.worker, bounds, self.figures)
+
+        applier = Applier(store, publisher, settler())
         dispatcher = Dispatcher(
             store,
             lanes,
             publisher,
-            Settler(store, lanes, self.worker, bounds),
+            settler(),
             applier,
             lease=settings.lease,
             batch=int(settings.batch_size),
@@ -104,6 +136,7 @@ class Service:
             worker=self.worker,
             batch=int(settings.batch_size),
             sweep=bounds.sweep,
+            figures=self.figures,
         )
         hearing.poke = pacer.poke
         dispatcher.hungry = pacer.poke
@@ -133,6 +166,8 @@ class Service:
         for loop in reversed(self.loops):
             if not loop.stop(STOP_TIMEOUT):
                 logger.warning("expiry: the %s did not stop within %.0f s", loop.name, STOP_TIMEOUT)
+        if self._metrics is not None:
+            self._metrics.stop()
         logger.info("expiry: stopped")
 
 

@@ -10,6 +10,7 @@ from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, shown
 from celery_redis_expiry.worker.backoff import backoff
 from celery_redis_expiry.worker.bounds import Bounds
+from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Parcel
 
@@ -27,13 +28,15 @@ class Settler:
     Arguments:
         worker: its name, for the dead letters.
         bounds: of the dead letters.
+        figures: that count what fired, and the dead letters.
     """
 
-    def __init__(self, store: Store, lanes: Lanes, worker: str, bounds: Bounds) -> None:
+    def __init__(self, store: Store, lanes: Lanes, worker: str, bounds: Bounds, figures: Figures) -> None:
         self._store = store
         self._lanes = lanes
         self._worker = worker
         self._bounds = bounds
+        self._figures = figures
         # published, but Redis did not answer when they were acked: by the token of their claim
         self._unacked: dict[str, list[Claimed]] = {}
         self._acked_again = 0.0
@@ -43,10 +46,12 @@ class Settler:
         by_outcome: dict[str, list[Parcel]] = {}
         for parcel in parcels:
             by_outcome.setdefault(parcel.outcome or "unsent", []).append(parcel)
-        published = [parcel.claim for parcel in by_outcome.get("published", ())]
+        published = by_outcome.get("published", [])
         if published:
-            self._lanes.published(claim.member for claim in published)
-            self.ack(token, published)
+            # before the ack, which may fail and is then made up for
+            self._figures.fired((parcel.claim.by_event, parcel.lateness) for parcel in published)
+            self._lanes.published(parcel.claim.member for parcel in published)
+            self.ack(token, [parcel.claim for parcel in published])
         unknown = by_outcome.get("unknown", [])
         if unknown:
             logger.warning(
@@ -117,5 +122,6 @@ class Settler:
             shown(claim.label or claim.member),
             shown(reason),
         )
-        self._store.bury(claim, reason, self._worker)
+        if self._store.bury(claim, reason, self._worker):
+            self._figures.buried()
         self._bounds.enforce(self._store.shards[claim.shard])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry.store import Look
+from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.pace import GRACE, Pace
 
@@ -23,6 +24,7 @@ class FakeShard:
         self.lease: int | None = None
         self.touched: list[str] = []
         self.recovered = 0
+        self.figures = Figures()
 
     def look(self, worker: str, *, limit: int, parked: int) -> Look:
         return Look(NOW, int(NOW) + 60_000, self.lease, self.due[:limit], self.newest, [])
@@ -55,7 +57,8 @@ def parts() -> tuple[Any, Lanes, Any, Pace]:
     shard: Any = FakeShard()
     hearing: Any = FakeHearing()
     lanes = Lanes()
-    return shard, lanes, hearing, Pace(shard, lanes, hearing, announced="w", batch=5, sweep=lambda _: None)
+    pace = Pace(*(shard, lanes, hearing), announced="w", batch=5, sweep=lambda _: None, figures=shard.figures)
+    return shard, lanes, hearing, pace
 
 
 def test_what_falls_due_is_touched_and_not_claimed(parts: Any) -> None:
@@ -114,6 +117,7 @@ def test_an_ended_lease_is_recovered(parts: Any) -> None:
     shard.lease = int(NOW) - 1
     pace.keep()
     assert shard.recovered == 1
+    assert shard.figures.snapshot().recovered == 1
 
 
 def test_what_is_late_while_its_shard_rests_is_looked_at_when_it_has_rested(parts: Any) -> None:

@@ -30,6 +30,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
         ("expiry_batch_size", 0),
         ("expiry_batch_size", 2.5),
         ("expiry_batch_size", 5000),
+        ("expiry_metrics_port", "9808"),
+        ("expiry_metrics_port", 70000),
+        ("expiry_metrics_host", 0),
+        ("expiry_metrics_host", ""),
     ],
 )
 def test_unusable_values_are_named(name: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,7 @@ class Parcel:
             lost before the answer); `failed` (this message was not taken, try again later); `refused` (for
             good); `stalled` (the lease ended before it could be sent: it is no longer ours).
         reason: why it was not published.
+        settled: when its outcome was known, on the monotonic clock.
         body, arguments: for `kombu.Producer.publish`, once prepared.
     """
 
@@ -54,6 +56,7 @@ class Parcel:
     claim: Claimed
     outcome: str | None = None
     reason: str = ""
+    settled: float = 0.0
     body: Any = field(default=None, repr=False)
     arguments: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -66,6 +69,12 @@ class Parcel:
             # perhaps not the message's fault: it is refused for good only when it happens again and again
             outcome = "failed" if self.claim.attempts + 1 < ODD_ATTEMPTS else "refused"
         self.outcome, self.reason = outcome, str(reason) or repr(reason)
+        self.settled = time.monotonic()
+
+    @property
+    def lateness(self) -> float:
+        """Seconds from its due time until it was settled: once published, it is in the broker's queue."""
+        return max(0.0, self.settled - self.claim.due_local)
 
 
 def losses(connection: Any) -> tuple[type[BaseException], ...]:

@@ -1,0 +1,70 @@
+"""Serves the metrics over HTTP. Where it can't, the worker says so and fires all the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery_redis_expiry.worker.figures import Figures
+from celery_redis_expiry.worker.glance import Glance
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the server has to stop.
+STOP_TIMEOUT = 5.0
+
+
+class MetricsServer:
+    """From a registry of its own: the metrics of the app stay the app's.
+
+    Arguments:
+        host, port: where it listens (`expiry_metrics_host`, `expiry_metrics_port`).
+        The others: see `ExpiryCollector`.
+    """
+
+    def __init__(
+        self, host: str, port: int, figures: Figures, glance: Glance, notifications: Callable[[], bool]
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._sources = figures, glance, notifications
+        self._server: Any = None
+        self._thread: Any = None
+
+    def start(self) -> None:
+        """Serve, or log why not: a worker that fires without metrics is better than none."""
+        try:
+            from prometheus_client import CollectorRegistry, start_http_server
+
+            from celery_redis_expiry.worker.metrics import ExpiryCollector
+        except ImportError as exc:
+            logger.error(
+                "expiry: no metrics, although expiry_metrics_port is %d: %s. "
+                "Remedy: pip install 'celery-redis-expiry[prometheus]'. Timers fire all the same",
+                self._port,
+                exc,
+            )
+            return
+        registry = CollectorRegistry()
+        registry.register(ExpiryCollector(*self._sources))
+        try:
+            self._server, self._thread = start_http_server(self._port, self._host, registry)
+        except OSError as exc:
+            logger.error(
+                "expiry: no metrics, since %s:%d can't be listened on: %s. Remedy: another "
+                "expiry_metrics_port (each worker of a machine needs its own) or expiry_metrics_host. "
+                "Timers fire all the same",
+                self._host,
+                self._port,
+                exc,
+            )
+            return
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        logger.info("expiry: metrics at http://%s:%d/metrics", host, self._server.server_port)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(STOP_TIMEOUT)
