@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import Finding, fail, ok, warn
-from celery_redis_expiry.store.rights import PUNCTUALITY, may_listen, missing, rights_of
+from celery_redis_expiry.store.rights import FIGURES, PUNCTUALITY, may_listen, missing, rights_of
 
 
 def rights(server: Server, patient: Patient) -> Finding:
@@ -22,9 +22,14 @@ def rights(server: Server, patient: Patient) -> Finding:
     text = f"the user {user} lacks, as {who}: {' '.join(lacking)}"
     remedy = f"ACL SETUSER {user} {' '.join(lacking)}"
     channels = {f"&{channel}" for channel in server.channels.patterns}
-    if {rule.lstrip("+") for rule in lacking} - PUNCTUALITY - channels:
+    names = {rule.lstrip("+") for rule in lacking}
+    if names - PUNCTUALITY - FIGURES - channels:
         return fail(text, remedy, **data)
-    return warn(f"{text}; timers fire, but those that nobody is told of up to a minute late", remedy, **data)
+    if names & FIGURES:
+        text += "; how many timers are overdue can't be told"
+    if names - FIGURES:
+        text += "; timers fire, but those that nobody is told of up to a minute late"
+    return warn(text, remedy, **data)
 
 
 def _user(server: Server) -> str:

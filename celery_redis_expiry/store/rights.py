@@ -25,11 +25,13 @@ class Role(NamedTuple):
         scripts: by their names.
         calls: the rights that its calls need beside those of the scripts.
         listening: those that only listening needs; without them timers fire all the same.
+        counting: those that only its figures need; the same.
     """
 
     scripts: tuple[str, ...]
     calls: tuple[str, ...]
     listening: tuple[str, ...] = ()
+    counting: tuple[str, ...] = ()
 
 
 ROLES = {
@@ -38,6 +40,7 @@ ROLES = {
         ("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury", "trim"),
         ("hmget", "zrem", "zcard"),
         ("set", "exists", "ping", "psubscribe"),
+        ("time", "zcount"),
     ),
     "operator": Role(
         ("enter", "retry", "discard", "inspect", "put", "drop", "recover"),
@@ -46,6 +49,8 @@ ROLES = {
 }
 #: Without these timers fire, but some of them late.
 PUNCTUALITY = {"publish", "psubscribe"}
+#: Without these they fire on time, and nobody is told how many are overdue.
+FIGURES = {"zcount"}
 
 #: How each right is tried on a key that does not exist, so that nothing is changed.
 TRIALS: dict[str, tuple[str, ...]] = {
@@ -66,6 +71,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "zrem": ("ZREM", "KEY", "member"),
     "zscore": ("ZSCORE", "KEY", "member"),
     "zcard": ("ZCARD", "KEY"),
+    "zcount": ("ZCOUNT", "KEY", "0", "0"),
     "zrange": ("ZRANGE", "KEY", "0", "0"),
     "zrevrange": ("ZREVRANGE", "KEY", "0", "0"),
     "zrangebyscore": ("ZRANGEBYSCORE", "KEY", "0", "0"),
@@ -84,7 +90,7 @@ return string.find(told, 'WRONGTYPE') and 1 or 0
 
 def rights_of(role: str) -> set[str]:
     """Every right that the calls of a role need, by the names that `ACL SETUSER` takes."""
-    return {*vital_to(role), *ROLES[role].listening, *_used(role, "pcall")}
+    return {*vital_to(role), *ROLES[role].listening, *ROLES[role].counting, *_used(role, "pcall")}
 
 
 def vital_to(role: str) -> set[str]:

@@ -269,6 +269,10 @@ def count(bench: Bench) -> Act:
     return lambda: bench.store.counts()
 
 
+def count_what_is_overdue(bench: Bench) -> Act:
+    return lambda: bench.store.overdue(0)
+
+
 def look_at_a_backlog(bench: Bench) -> Act:
     for _ in range(4):
         bench.timer()
@@ -386,6 +390,7 @@ def prove_notifications(bench: Bench) -> Act:
 WORKS = calls(
     enter,
     count,
+    count_what_is_overdue,
     look_at_a_backlog,
     touch,
     follow,
@@ -547,6 +552,7 @@ def test_nothing_documented_is_superfluous(server: RedisServer, make_bench: Any,
         ("producer", "+time", schedule),
         ("producer", "+zscore", replace),
         ("worker", "+zcard", count),
+        ("worker", "+zcount", count_what_is_overdue),
         ("worker", "+zrangebyscore", look_at_a_backlog),
         ("worker", "+psubscribe", listen),
         ("worker", "+ping", listen),
