@@ -18,6 +18,7 @@ from celery.result import GroupResult
 from kombu.utils.json import dumps, loads
 
 from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.messages import trace
 from celery_redis_expiry.messages.group_result import WaitingGroupResult
 from celery_redis_expiry.messages.prepared import Prepared, checked_id
 from celery_redis_expiry.timer import Stored
@@ -45,6 +46,10 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
         options["root_id"] = parent.request.root_id or parent.request.id
         options["parent_id"] = parent.request.id
     copy, result = _freeze(_round_trip(signature), app, options.get("root_id"), options.get("parent_id"))
+    traced = trace.current()
+    for leaf in _leaves(copy) if traced else ():
+        # whoever publishes it may know nothing of traces
+        leaf["options"]["headers"] = {**traced, **(leaf["options"].get("headers") or {})}
     _adopt(result, app)
     if parent is not None:
         parent.add_trail(result)
@@ -54,6 +59,8 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
         "signature": _round_trip(copy),
         "options": {name: value for name, value in options.items() if value is not None},
     }
+    if traced:
+        content["trace"] = traced
     return Prepared(Stored(result.id, content), result)
 
 
@@ -136,4 +143,5 @@ def _serializer(leaf: Mapping[str, Any], app: Any) -> Any:
 
 def apply_canvas(content: dict[str, Any], app: Any) -> None:
     """Apply a stored canvas now: several messages, under the task ids of schedule time."""
-    as_signature(content["signature"], app=app).apply_async(**content["options"])
+    with trace.resumed(content.get("trace") or {}):
+        as_signature(content["signature"], app=app).apply_async(**content["options"])
