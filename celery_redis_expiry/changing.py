@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery_redis_expiry.events import publish_moved, publish_revoked
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import store_of
 
@@ -48,4 +49,10 @@ def tell_cancelled(app: Any, ids: Sequence[str]) -> None:
             app.backend.mark_as_revoked(id, "the timer was cancelled", store_result=True)
         except Exception as exc:
             # the timer is cancelled all the same
-            logger.warning("expiry: the result %s could not be marked as revoked: %r", id, exc)
+            logger.warning(
+                "expiry: the result %s could not be marked as revoked: %r. Its timer is cancelled all the "
+                "same; a get() that waits for it goes on waiting",
+                id,
+                exc,
+                extra=log_fields("result_not_marked", task_id=id, reason=str(exc)),
+            )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.messages import Prepared
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Outcome, as_datetime
@@ -74,7 +75,13 @@ def _forgiving(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        logger.warning("expiry: the events of %s timers were not published: %r", what, exc)
+        logger.warning(
+            "expiry: the events of %s timers were not published: %r. Monitors lack them; timers fire all the "
+            "same",
+            what,
+            exc,
+            extra=log_fields("events_lost", reason=str(exc)),
+        )
 
 
 def _iso(outcome: Outcome) -> str:

@@ -16,6 +16,7 @@ from celery.app.control import Control
 from celery_redis_expiry.changing import cancel_timer
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import store_of
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,11 @@ def cancel_revoked(app: Any, task_id: Any) -> None:
     try:
         for id in store_of(app).waiting_of(ids):
             if cancel_timer(app, id, by_name=False):
-                logger.info("expiry: the timer of task %s was cancelled, since the task was revoked", id)
+                logger.info(
+                    "expiry: the timer of task %s was cancelled, since the task was revoked",
+                    id,
+                    extra=log_fields("revoked", task_id=id),
+                )
     except NotConfigured as exc:
         logger.debug("expiry: a revoke cancels no timer, there is no Redis for them: %s", exc)
     except ExpiryError as exc:
@@ -63,6 +68,7 @@ def cancel_revoked(app: Any, task_id: Any) -> None:
             "revoke cancels them; if none does, revoke again",
             len(ids),
             exc,
+            extra=log_fields("revoke_not_told", count=len(ids), reason=str(exc)),
         )
 
 

@@ -20,6 +20,7 @@ from celery.states import PENDING
 
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import Store, new_store
 
@@ -79,7 +80,12 @@ class _Glance:
             return self._store.get(id, by_name=False)
         except ExpiryError as exc:
             self._again = time.monotonic() + PAUSE
-            logger.warning("expiry: whether task %s waits as a timer can't be looked up: %s", id, exc)
+            logger.warning(
+                "expiry: whether task %s waits as a timer can't be looked up: %s",
+                id,
+                exc,
+                extra=log_fields("state_unknown", task_id=id, reason=str(exc)),
+            )
             return None
 
 

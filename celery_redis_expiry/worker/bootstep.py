@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from celery import bootsteps
 
 from celery_redis_expiry.errors import NotConfigured
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import new_store, use_store
 from celery_redis_expiry.worker import remote
 from celery_redis_expiry.worker.pool import TaskPool
@@ -42,8 +43,8 @@ class ExpiryStep(bootsteps.StartStopStep):
     def create(self, worker: Any) -> Any:
         _set_transport(worker.app)
         try:
-            self.service = Service(worker.app, worker.hostname)
             impatient = new_store(worker.app, timeout=ANSWER_TIMEOUT, retries=1)
+            self.service = Service(worker.app, worker.hostname, impatient)
         except NotConfigured as exc:
             self._refuse(exc)
         # calls that come from the worker's loop must not hold it up: it sends the heartbeats, too
@@ -56,7 +57,8 @@ class ExpiryStep(bootsteps.StartStopStep):
         if self.concurrency_given:
             logger.warning(
                 "expiry: concurrency (-c, --autoscale) means nothing to an expiry worker and is ignored; "
-                "start more expiry workers instead"
+                "start more expiry workers instead",
+                extra=log_fields("concurrency_ignored"),
             )
         try:
             self.service.start()
@@ -77,7 +79,7 @@ class ExpiryStep(bootsteps.StartStopStep):
     @staticmethod
     def _refuse(exc: NotConfigured) -> NoReturn:
         """A setting is wrong: say which, without a traceback, and end."""
-        logger.critical("expiry: %s", exc)
+        logger.critical("expiry: %s", exc, extra=log_fields("refused", reason=str(exc)))
         raise SystemExit(1) from exc
 
 

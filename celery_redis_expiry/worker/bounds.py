@@ -6,6 +6,7 @@ import logging
 import math
 import time
 
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import Shard
 
 logger = logging.getLogger(__name__)
@@ -42,10 +43,16 @@ class Bounds:
             for letter in dropped:
                 logger.warning(
                     "expiry: dropped the dead letter %s of %s (%s), beyond expiry_dead_letter_limit or "
-                    "expiry_dead_letter_age",
+                    "expiry_dead_letter_age. Remedy: mend what buries them, or raise these settings",
                     letter.label,
                     letter.buried.isoformat(timespec="seconds"),
                     letter.reason,
+                    extra=log_fields(
+                        "dead_letter_dropped",
+                        timer=letter.label,
+                        reason=letter.reason,
+                        shard=shard.number,
+                    ),
                 )
             if not dropped:
                 return

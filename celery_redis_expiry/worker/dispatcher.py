@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Stored, Undecodable
 from celery_redis_expiry.worker.applier import Applier
@@ -133,7 +134,7 @@ class Dispatcher(Loop):
             self._applier.take(token, lease, canvases)
         outcomes = {parcel.outcome for parcel in messages}
         if "published" in outcomes:
-            self._broker_failures = 0
+            self._broker_takes()
         elif outcomes & {"unsent", "unknown"}:
             # due in the index again; without a wait, a broker that answers but takes nothing is hammered
             self._wait_for_broker(next(parcel.reason for parcel in messages if parcel.reason))
@@ -164,8 +165,17 @@ class Dispatcher(Loop):
             return False
         return True
 
+    def _broker_takes(self) -> None:
+        if self._broker_failures:
+            logger.info("expiry: the broker takes messages again", extra=log_fields("broker_back"))
+        self._broker_failures = 0
+
     def _wait_for_broker(self, reason: str) -> None:
         log = logger.warning if self._broker_failures == 0 else logger.debug
-        log("expiry: the broker takes nothing (%s); what is due stays in Redis until it does", reason)
+        log(
+            "expiry: the broker takes nothing (%s); what is due stays in Redis until it does",
+            reason,
+            extra=log_fields("broker_lost", reason=reason),
+        )
         self.stopping.wait(backoff(RECONNECT, self._broker_failures))
         self._broker_failures += 1

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.listener import Listener
@@ -105,7 +106,11 @@ class Hearing(Loop):
         try:
             self._see_to_ears()
         except StoreUnavailable as exc:
-            logger.warning("expiry: %s; listening as soon as it answers", exc)
+            logger.warning(
+                "expiry: %s; listening as soon as it answers",
+                exc,
+                extra=log_fields("redis_lost", part=self.name, reason=str(exc)),
+            )
         super().start()
 
     def interrupt(self) -> None:
@@ -140,7 +145,12 @@ class Hearing(Loop):
                 self._ears[primary] = self._new_ear(primary)
                 self._ears[primary].notifications.keys = keys
                 if len(self._ears) > 1:
-                    logger.info("expiry: listening to %s, which owns %d shards", primary.name, len(shards))
+                    logger.info(
+                        "expiry: listening to %s, which owns %d shards",
+                        primary.name,
+                        len(shards),
+                        extra=log_fields("primary_new", primary=primary.name, count=len(shards)),
+                    )
                 self._ears[primary].start()
         owners = {shard: self._ears[primary] for primary, shards in owned.items() for shard in shards}
         moved = {shard for shard, ear in owners.items() if self._owners.get(shard) is not ear}
@@ -148,7 +158,11 @@ class Hearing(Loop):
         for shard in moved:
             self.poke(shard, None)
         for primary in gone:
-            logger.info("expiry: no longer listening to %s, which owns no shard any more", primary.name)
+            logger.info(
+                "expiry: no longer listening to %s, which owns no shard any more",
+                primary.name,
+                extra=log_fields("primary_gone", primary=primary.name),
+            )
             self._ears.pop(primary).stop(0)
 
     def _new_ear(self, primary: Primary) -> Ear:

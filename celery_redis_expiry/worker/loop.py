@@ -6,6 +6,7 @@ import logging
 import threading
 
 from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.worker.backoff import STORE, backoff
 
 logger = logging.getLogger(__name__)
@@ -50,12 +51,25 @@ class Loop:
                 self.one_pass()
             except StoreUnavailable as exc:
                 log = logger.warning if failures == 0 else logger.debug
-                log("expiry %s: %s; trying again until it answers", self.name, exc)
-            except Exception:
-                logger.exception("expiry %s: unexpected error, going on", self.name)
+                log(
+                    "expiry %s: %s; trying again until it answers",
+                    self.name,
+                    exc,
+                    extra=log_fields("redis_lost", part=self.name, reason=str(exc)),
+                )
+            except Exception as exc:
+                logger.exception(
+                    "expiry %s: unexpected error, going on: please report it",
+                    self.name,
+                    extra=log_fields("unexpected", part=self.name, reason=repr(exc)),
+                )
             else:
                 if failures:
-                    logger.info("expiry %s: Redis answers again", self.name)
+                    logger.info(
+                        "expiry %s: Redis answers again",
+                        self.name,
+                        extra=log_fields("redis_back", part=self.name),
+                    )
                 failures = 0
                 continue
             self.stopping.wait(backoff(STORE, failures))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.glance import Glance
 
@@ -44,6 +45,7 @@ class MetricsServer:
                 "Remedy: pip install 'celery-redis-expiry[prometheus]'. Timers fire all the same",
                 self._port,
                 exc,
+                extra=log_fields("no_metrics", reason=str(exc)),
             )
             return
         registry = CollectorRegistry()
@@ -58,10 +60,16 @@ class MetricsServer:
                 self._host,
                 self._port,
                 exc,
+                extra=log_fields("no_metrics", reason=str(exc)),
             )
             return
         host = f"[{self._host}]" if ":" in self._host else self._host
-        logger.info("expiry: metrics at http://%s:%d/metrics", host, self._server.server_port)
+        logger.info(
+            "expiry: metrics at http://%s:%d/metrics",
+            host,
+            self._server.server_port,
+            extra=log_fields("metrics_served"),
+        )
 
     def stop(self) -> None:
         if self._server is not None:

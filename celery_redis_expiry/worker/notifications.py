@@ -10,6 +10,7 @@ from redis import exceptions as redis_errors
 from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import PROBE, Keys, member, new_token
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.worker.loop import Loop
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,12 @@ class Notifications(Loop):
             ]
             if missing:
                 self._client.config_set("notify-keyspace-events", flags + "".join(missing))
-                logger.info("expiry: added %r to notify-keyspace-events, was %r", "".join(missing), flags)
+                logger.info(
+                    "expiry: added %r to notify-keyspace-events, was %r",
+                    "".join(missing),
+                    flags,
+                    extra=log_fields("notifications_configured"),
+                )
         except redis_errors.ConnectionError:
             raise
         except redis_errors.ResponseError as exc:
@@ -135,7 +141,11 @@ class Notifications(Loop):
     def _tell(self, obstacle: str) -> None:
         if self.on:
             if self._warned:
-                logger.info("expiry: keyspace notifications arrive again%s", self._where)
+                logger.info(
+                    "expiry: keyspace notifications arrive again%s",
+                    self._where,
+                    extra=log_fields("notifications_back"),
+                )
             self._warned = ""
             return
         reason = obstacle or (
@@ -149,5 +159,6 @@ class Notifications(Loop):
                 self._where,
                 reason,
                 self._wanted,
+                extra=log_fields("notifications_lost", reason=reason),
             )
             self._warned = reason

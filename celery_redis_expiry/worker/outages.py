@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.worker.backoff import STORE, backoff
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,14 @@ class Outages:
             self._name,
             exc,
             self._of.format(len(self._failures)),
+            extra=log_fields("redis_lost", part=self._name, shard=shard, reason=str(exc)),
         )
         return backoff(STORE, failures)
 
     def answered(self, shard: int) -> None:
         if self._failures.pop(shard, 0) and not self._failures:
-            logger.info("expiry %s: Redis answers again", self._name)
+            logger.info(
+                "expiry %s: Redis answers again",
+                self._name,
+                extra=log_fields("redis_back", part=self._name, shard=shard),
+            )

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import RECHECK_MS, Look, Shard
 from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.hearing import Hearing
@@ -65,7 +66,12 @@ class Pace:
             recovered = self._shard.recover(self._batch)
             if recovered:
                 self._figures.recovered(recovered)
-                logger.warning("expiry: recovered %d timers from a worker that died or stalled", recovered)
+                logger.warning(
+                    "expiry: recovered %d timers from a worker that died or stalled: they fire now. See its "
+                    "log, and start it again",
+                    recovered,
+                    extra=log_fields("recovered", count=recovered, shard=self._number),
+                )
             return now
         wake = min(self.local(look.wake), self._act(look, now))
         self._shard.touch(look.parked)

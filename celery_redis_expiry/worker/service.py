@@ -10,6 +10,7 @@ from celery.worker import state
 
 from celery_redis_expiry.connections import locate
 from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import Store, new_store
 from celery_redis_expiry.worker.applier import Applier
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT = 15.0
 #: Seconds for one attempt at a node of a Cluster.
 NODE_TIMEOUT = 2.0
-#: Seconds for one attempt where somebody only wants to know how many timers there are.
-GLANCE_TIMEOUT = 2.0
 
 
 class Service:
@@ -42,9 +41,10 @@ class Service:
     Arguments:
         app: the Celery app.
         worker: the worker's node name.
+        impatient: a store that gives up soon, for who only wants to know how many timers there are.
     """
 
-    def __init__(self, app: Any, worker: str) -> None:
+    def __init__(self, app: Any, worker: str, impatient: Store) -> None:
         self.app = app
         self.worker = worker
         self.settings = Settings.of(app)
@@ -52,7 +52,7 @@ class Service:
         self.figures = Figures()
         self.loops: list[Loop] = []
         self._hearing: Hearing | None = None
-        self._glance = Glance(new_store(app, timeout=GLANCE_TIMEOUT, retries=0))
+        self._glance = Glance(impatient)
         self._metrics = self._metrics_server()
 
     def start(self) -> None:
@@ -77,6 +77,7 @@ class Service:
             f" in {len(self.store.shards)} shards" if len(self.store.shards) > 1 else "",
             self._counted(),
             "on" if on else "OFF (timers fire by the index, on time)",
+            extra=log_fields("started"),
         )
 
     def stats(self) -> dict[str, Any]:
@@ -150,7 +151,12 @@ class Service:
             try:
                 return self.store.enter(broker_identity(self.app))
             except StoreUnavailable as exc:
-                logger.error("expiry: %s; trying again in %g s", exc, delay)
+                logger.error(
+                    "expiry: %s; trying again in %g s",
+                    exc,
+                    delay,
+                    extra=log_fields("redis_lost", part="start", reason=str(exc)),
+                )
             resume = time.monotonic() + delay
             while time.monotonic() < resume:
                 # a worker that waits here has not reached the loop in which Celery looks for signals
@@ -165,10 +171,18 @@ class Service:
         """
         for loop in reversed(self.loops):
             if not loop.stop(STOP_TIMEOUT):
-                logger.warning("expiry: the %s did not stop within %.0f s", loop.name, STOP_TIMEOUT)
+                logger.warning(
+                    "expiry: the %s did not stop within %.0f s. What it has claimed fires when its lease "
+                    "ends, if another expiry worker runs",
+                    loop.name,
+                    STOP_TIMEOUT,
+                    extra=log_fields("not_stopped", part=loop.name),
+                )
         if self._metrics is not None:
             self._metrics.stop()
-        logger.info("expiry: stopped")
+        logger.info(
+            "expiry: stopped. What waits fires when an expiry worker runs", extra=log_fields("stopped")
+        )
 
 
 def _store(app: Any) -> Store:

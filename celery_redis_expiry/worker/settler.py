@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, shown
 from celery_redis_expiry.worker.backoff import backoff
@@ -51,15 +53,17 @@ class Settler:
             # before the ack, which may fail and is then made up for
             self._figures.fired((parcel.claim.by_event, parcel.lateness) for parcel in published)
             self._lanes.published(parcel.claim.member for parcel in published)
+            _log_fired(published)
             self.ack(token, [parcel.claim for parcel in published])
         unknown = by_outcome.get("unknown", [])
         if unknown:
             logger.warning(
                 "expiry: the broker's answer to %d messages was lost (timer %s: %s): "
-                "they are published again under their task ids",
+                "they are published again under their task ids, and may run twice",
                 len(unknown),
                 shown(unknown[0].claim.label),
                 shown(unknown[0].reason),
+                extra=log_fields("answer_lost", count=len(unknown), **_told(unknown[0])),
             )
         self._store.release(token, [parcel.claim for parcel in by_outcome.get("unsent", [])])
         self._store.release(token, [parcel.claim for parcel in unknown], unsure=True)
@@ -68,8 +72,10 @@ class Settler:
             self.bury(parcel.claim, parcel.reason)
         if "stalled" in by_outcome:
             logger.warning(
-                "expiry: %d timers were not published: this worker stalled beyond their lease",
+                "expiry: %d timers were not published: this worker stalled beyond their lease, and another "
+                "has them. Remedy: look at this machine (swap, a stopped VM), or raise expiry_lease",
                 len(by_outcome["stalled"]),
+                extra=log_fields("stalled", count=len(by_outcome["stalled"])),
             )
 
     def postpone(self, token: str, failed: list[Parcel]) -> None:
@@ -85,6 +91,7 @@ class Settler:
                 shown(parcels[0].claim.label),
                 shown(parcels[0].reason),
                 delay,
+                extra=log_fields("postponed", count=len(parcels), **_told(parcels[0])),
             )
             # of a canvas a part may be out
             unsure = any(parcel.is_canvas for parcel in parcels)
@@ -121,7 +128,36 @@ class Settler:
             "(see: celery -A … expiry dead list)",
             shown(claim.label or claim.member),
             shown(reason),
+            extra=log_fields(
+                "dead_letter",
+                timer=shown(claim.label or claim.member),
+                task_id=shown(claim.id),
+                shard=claim.shard,
+                reason=shown(reason),
+            ),
         )
         if self._store.bury(claim, reason, self._worker):
             self._figures.buried()
         self._bounds.enforce(self._store.shards[claim.shard])
+
+
+def _told(parcel: Parcel) -> dict[str, Any]:
+    """The fields of a line about a parcel."""
+    return {
+        "timer": shown(parcel.claim.label),
+        "task": shown(str(parcel.content.get("task"))),
+        "task_id": shown(parcel.claim.id),
+        "shard": parcel.claim.shard,
+        "reason": shown(parcel.reason),
+    }
+
+
+def _log_fired(parcels: list[Parcel]) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        for parcel in parcels:
+            logger.debug(
+                "expiry: fired timer %s, %.0f ms late",
+                shown(parcel.claim.label),
+                parcel.lateness * 1000,
+                extra=log_fields("fired", **_told(parcel), lateness=parcel.lateness),
+            )

@@ -16,6 +16,7 @@ from celery import group
 from prometheus_client.parser import text_string_to_metric_families
 
 from celery_redis_expiry import get_timer, schedule_on_expiry
+from tests.monitoring import expressions, named
 from tests.servers.redis import RedisServer
 from tests.servers.workers import Worker
 from tests.site import Site
@@ -188,3 +189,11 @@ def test_redis_hangs_dies_and_comes_back(watched: Watched) -> None:
     server.start()
     eventually(lambda: watched.stats()["waiting"] == 0, what=lambda: watched.worker.log)
     assert watched.scrape()["celery_expiry_redis_up"] == 1
+
+
+def test_dashboard_and_alerts_name_what_is_served(watched: Watched) -> None:
+    served = {name.partition(" ")[0] for name in watched.scrape()}
+    assert len(expressions()) > 20
+    for expression in expressions():
+        assert named(expression), expression
+        assert named(expression) <= served, expression

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery_redis_expiry.connections import broker_location
 from celery_redis_expiry.errors import ExpiryError
+from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.messages import apply_canvas, message
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.worker.publishing.confirms import Blocked, ConfirmedBatches
@@ -131,7 +132,8 @@ class Publisher:
             self._warned = True
             logger.warning(
                 "expiry: retry_on_timeout in broker_transport_options makes kombu publish one by one, and "
-                "redis-py send a message again whose answer was late: it comes twice. Remedy: leave it out"
+                "redis-py send a message again whose answer was late: it comes twice. Remedy: leave it out",
+                extra=log_fields("unbatched"),
             )
 
     def close(self) -> None:
