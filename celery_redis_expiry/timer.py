@@ -167,7 +167,7 @@ class Claimed:
     id: str = ""
     shard: int = 0
     by_event: bool = False
-    due_local: float = 0.0
+    due_local: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)

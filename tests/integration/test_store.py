@@ -69,6 +69,20 @@ def test_a_repeated_claim_gets_the_first_answer(app: Celery, store: Shard) -> No
     assert store.claim(names, token="one", lease=60) == first
 
 
+def test_lateness_counts_on_the_clock_of_redis(app: Celery, store: Shard) -> None:
+    """Also after a first attempt that failed; and a claim knows how it was told of."""
+    due = due_now(app).due.timestamp()
+    before = time.time()  # this machine's clock, which is Redis's
+    released = claim(store)
+    store.release(released[0].token, released)
+    wait_until(datetime.fromtimestamp(due + 0.05))
+    [claimed] = store.claim([(released[0].member, True)], token="event", lease=60)
+    late, after = time.monotonic() - claimed.due_local, time.time()
+    assert 0.05 <= late <= after - due + 0.002
+    assert before - due < late
+    assert (released[0].by_event, claimed.by_event) == (False, True)
+
+
 def test_what_is_not_due_is_not_claimed(app: Celery, store: Shard) -> None:
     schedule_on_expiry(app.tasks["store.task"].s(), 60, key="later", app=app)
     member = store._client.hget(store.keys.names, "later").decode()
