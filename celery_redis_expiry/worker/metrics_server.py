@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery_redis_expiry.logs import log_fields
+from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.glance import Glance
 
@@ -20,21 +21,23 @@ class MetricsServer:
     """From a registry of its own: the metrics of the app stay the app's.
 
     Arguments:
-        host, port: where it listens (`expiry_metrics_host`, `expiry_metrics_port`).
+        settings: say where it listens, if at all (`expiry_metrics_port`).
         The others: see `ExpiryCollector`.
     """
 
     def __init__(
-        self, host: str, port: int, figures: Figures, glance: Glance, notifications: Callable[[], bool]
+        self, settings: Settings, figures: Figures, glance: Glance, notifications: Callable[[], bool]
     ) -> None:
-        self._host = host
-        self._port = port
+        self._host = settings.metrics_host
+        self._port = settings.metrics_port
         self._sources = figures, glance, notifications
         self._server: Any = None
         self._thread: Any = None
 
     def start(self) -> None:
         """Serve, or log why not: a worker that fires without metrics is better than none."""
+        if self._port is None:
+            return
         try:
             from prometheus_client import CollectorRegistry, start_http_server
 
@@ -51,7 +54,7 @@ class MetricsServer:
         registry = CollectorRegistry()
         registry.register(ExpiryCollector(*self._sources))
         try:
-            self._server, self._thread = start_http_server(self._port, self._host, registry)
+            self._server, self._thread = start_http_server(int(self._port), self._host, registry)
         except OSError as exc:
             logger.error(
                 "expiry: no metrics, since %s:%d can't be listened on: %s. Remedy: another "

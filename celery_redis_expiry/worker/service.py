@@ -53,7 +53,7 @@ class Service:
         self.loops: list[Loop] = []
         self._hearing: Hearing | None = None
         self._glance = Glance(impatient)
-        self._metrics = self._metrics_server()
+        self._metrics = MetricsServer(self.settings, self.figures, self._glance, self._notifications_on)
 
     def start(self) -> None:
         """Start; waits for a Redis that can't be reached, as a worker waits for its broker.
@@ -62,9 +62,8 @@ class Service:
             NamespaceTaken: this namespace is another app's or another broker's.
             NotConfigured: it is cut into another number of shards than `expiry_shards` says.
         """
-        if self._metrics is not None:
-            # while Redis is waited for, they say that it is
-            self._metrics.start()
+        # while Redis is waited for, they say that it is
+        self._metrics.start()
         self._enter()
         hearing = self._hearing = self._build()
         for loop in self.loops:
@@ -88,12 +87,6 @@ class Service:
 
     def _notifications_on(self) -> bool:
         return self._hearing is not None and self._hearing.on
-
-    def _metrics_server(self) -> MetricsServer | None:
-        port, host = self.settings.metrics_port, self.settings.metrics_host
-        if port is None:
-            return None
-        return MetricsServer(host, int(port), self.figures, self._glance, self._notifications_on)
 
     def _counted(self) -> str:
         try:
@@ -178,8 +171,7 @@ class Service:
                     STOP_TIMEOUT,
                     extra=log_fields("not_stopped", part=loop.name),
                 )
-        if self._metrics is not None:
-            self._metrics.stop()
+        self._metrics.stop()
         logger.info(
             "expiry: stopped. What waits fires when an expiry worker runs", extra=log_fields("stopped")
         )

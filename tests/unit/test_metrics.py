@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.worker.figures import BOUNDS, Figures
 from celery_redis_expiry.worker.glance import Seen
 from celery_redis_expiry.worker.metrics import LIMITS, METRICS, ExpiryCollector
@@ -127,9 +128,10 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
         yield caplog
 
 
-def server(port: int = 0, host: str = "127.0.0.1") -> MetricsServer:
+def server(port: int | None = 0, host: str = "127.0.0.1") -> MetricsServer:
     glance: Any = FakeGlance()
-    return MetricsServer(host, port, Figures(), glance, lambda: True)
+    settings = Settings(metrics_port=port, metrics_host=host)
+    return MetricsServer(settings, Figures(), glance, lambda: True)
 
 
 def test_it_serves_until_it_is_stopped(log: pytest.LogCaptureFixture) -> None:
@@ -141,6 +143,16 @@ def test_it_serves_until_it_is_stopped(log: pytest.LogCaptureFixture) -> None:
     serving.stop()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url, timeout=10)
+
+
+def test_without_a_port_nothing_is_served_nor_said(
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    serving = server(None)
+    serving.start()
+    serving.stop()
+    assert log.records == []
 
 
 def test_a_port_that_is_taken(log: pytest.LogCaptureFixture) -> None:
