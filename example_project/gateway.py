@@ -1,7 +1,7 @@
 """A small SMS gateway for trying things out: it sends nothing and remembers everything.
 
 POST /messages   takes {"to", "text"}; of requests with the same Idempotency-Key header the first counts
-GET  /messages   what it has taken, as JSON
+GET  /messages   what it has taken, as JSON; the newest N with ?last=N
 GET  /stats      how often it has misbehaved, and how often it was asked the same again
 
 Real gateways fail, and so does this one when told to: `--unreliable 50` refuses one request of 50, and takes
@@ -16,6 +16,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 
 class Outbox:
@@ -71,10 +72,11 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(status, {})
 
     def do_GET(self) -> None:
-        outbox = self.server.outbox
-        if self.path == "/messages":
-            self._answer(200, list(outbox.messages))
-        elif self.path == "/stats":
+        outbox, asked = self.server.outbox, urlsplit(self.path)
+        if asked.path == "/messages":
+            messages, last = list(outbox.messages), dict(parse_qsl(asked.query)).get("last", "")
+            self._answer(200, messages[max(0, len(messages) - int(last)) :] if last.isdecimal() else messages)
+        elif asked.path == "/stats":
             self._answer(200, {"messages": len(outbox.messages), **outbox.stats})
         else:
             self._answer(404, {"error": "there are /messages and /stats"})

@@ -1,10 +1,11 @@
-"""What the web part of the shop does: refer a friend, and sign up."""
+"""What the web part of the shop does: refer a friend, sign up, move or cancel the reminder."""
 
 from datetime import timedelta
 
-from celery_redis_expiry import cancel, schedule_on_expiry
+from celery_redis_expiry import cancel, get_timer, reschedule, schedule_on_expiry
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from referrals.models import Referral
@@ -29,11 +30,33 @@ def refer(referrer: str, phone: str, *, delay: float | timedelta | None = None) 
 
 def sign_up(referral: Referral) -> bool:
     """Note that the friend has signed up, and call the timer off. False where that was known before."""
+    return _decide(Referral.objects.filter(pk=referral.pk, signed_up_at=None), referral, "signed_up_at")
+
+
+def cancel_reminder(referral: Referral) -> bool:
+    """Note that no reminder is wanted, and call the timer off. False where it was decided before."""
+    return _decide(Referral.objects.undecided().filter(pk=referral.pk), referral, "cancelled_at")
+
+
+def postpone(referral: Referral, seconds: float) -> bool:
+    """Move the timer, `seconds` later than it is due now. False if it has none any more.
+
+    Should it fire between the two calls, it fires again at the new time: no harm, the task sends one text.
+    """
+    timer = get_timer(referral.timer_name)
+    if timer is None:
+        return False
+    later = timedelta(seconds=seconds)
+    if timer.due is None:  # parked by somebody's PERSIST
+        return reschedule(referral.timer_name, later)
+    return reschedule(referral.timer_name, at=timer.due + later)
+
+
+def _decide(undecided: QuerySet[Referral], referral: Referral, decision: str) -> bool:
     with transaction.atomic():
-        unknown = Referral.objects.filter(pk=referral.pk, signed_up_at=None)
-        signed_up = unknown.update(signed_up_at=timezone.now())
-        if signed_up:
-            # Saves the worker a look, no more: a timer that fires all the same finds the friend signed up and
-            # sends nothing. So it may fail without failing the sign-up (robust).
+        decided = undecided.update(**{decision: timezone.now()})
+        if decided:
+            # Saves the worker a look, no more: a timer that fires all the same finds what was decided and
+            # sends nothing. So it may fail without failing the decision (robust).
             transaction.on_commit(lambda: cancel(referral.timer_name), robust=True)
-    return bool(signed_up)
+    return bool(decided)

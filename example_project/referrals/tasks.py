@@ -34,8 +34,7 @@ def _claim(referral_id: int) -> Referral | None:
 
     No transaction stays open while the gateway is asked: that may take seconds.
     """
-    undecided = Referral.objects.filter(pk=referral_id, signed_up_at=None, reminder_claimed_at=None)
-    undecided.update(reminder_claimed_at=timezone.now())
+    Referral.objects.undecided().filter(pk=referral_id).update(reminder_claimed_at=timezone.now())
     # Claimed just now, or by an attempt that did not come to its end.
     return Referral.objects.filter(
         pk=referral_id, reminder_claimed_at__isnull=False, reminded_at=None

@@ -1,11 +1,17 @@
 """The story without Redis and workers: what is asked of the timer, and what the task does when it fires."""
 
+from collections.abc import Iterator
+from io import StringIO
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
+from django.core.management import call_command
 from django.test import TestCase, override_settings
+from django.utils import timezone
 
 from referrals import services, sms
+from referrals.management.commands import rearm_referrals
 from referrals.models import Referral
 from referrals.tasks import check_signup
 
@@ -49,6 +55,38 @@ class ServicesTest(TestCase):
             services.sign_up(referral)
         referral.refresh_from_db()
         self.assertIsNotNone(referral.signed_up_at)
+
+    def test_a_cancelled_reminder_stays_cancelled(self) -> None:
+        referral = Referral.objects.create(referrer="Ann", phone="+15550100")
+        with self.captureOnCommitCallbacks(execute=True):
+            self.assertTrue(services.cancel_reminder(referral))
+            self.assertFalse(services.cancel_reminder(referral))
+        self.cancel.assert_called_once_with(f"referral:{referral.pk}")
+        send = patched(self, sms, "send")
+        check_signup(referral.pk)
+        send.assert_not_called()
+
+    def test_a_reminder_on_its_way_is_not_cancelled(self) -> None:
+        referral = Referral.objects.create(
+            referrer="Ann", phone="+15550100", reminder_claimed_at=timezone.now()
+        )
+        self.assertFalse(services.cancel_reminder(referral))
+
+    def test_only_open_referrals_get_their_timer_back(self) -> None:
+        now = timezone.now()
+        open_ones = [{}, {"reminder_claimed_at": now}]
+        decided = [{"signed_up_at": now}, {"cancelled_at": now}, {"reminded_at": now}]
+        rows = [Referral.objects.create(referrer="Ann", phone="1", **row) for row in open_ones + decided]
+        schedule = patched(self, rearm_referrals, "schedule_many_on_expiry")
+        timers: list[str] = []
+
+        def take(items: Iterator[dict[str, Any]], **_: Any) -> mock.Mock:
+            timers.extend(item["key"] for item in items)
+            return mock.Mock(scheduled=len(timers), errors=[])
+
+        schedule.side_effect = take
+        call_command("rearm_referrals", stdout=StringIO())
+        self.assertEqual(timers, [row.timer_name for row in rows[:2]])
 
 
 class CheckSignupTest(TestCase):

@@ -29,7 +29,8 @@ class Command(BaseCommand):
 
 def _timers() -> Iterator[dict[str, Any]]:
     delay = timedelta(seconds=settings.REFERRAL_DELAY)
-    for referral in Referral.objects.filter(signed_up_at=None, reminded_at=None).iterator():
+    undone = Referral.objects.filter(signed_up_at=None, cancelled_at=None, reminded_at=None)
+    for referral in undone.iterator():
         yield {
             "signature": check_signup.s(referral.pk),
             "seconds": max(referral.created_at + delay - timezone.now(), timedelta(0)),
