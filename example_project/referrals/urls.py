@@ -1,10 +1,14 @@
 from django.urls import path
 
-from referrals import views
+from referrals import api, pages
 
 urlpatterns = [
-    path("health", views.health),
-    path("referrals", views.create),
-    path("referrals/<int:pk>", views.show),
-    path("referrals/<int:pk>/sign-up", views.sign_up),
+    path("", pages.index, name="index"),
+    path("live", pages.live, name="live"),
+    path("friends", pages.refer, name="refer"),
+    path("friends/<int:pk>/<slug:act>", pages.act, name="act"),
+    path("health", api.health),
+    path("referrals", api.create),
+    path("referrals/<int:pk>", api.show),
+    path("referrals/<int:pk>/sign-up", api.sign_up),
 ]

@@ -9,8 +9,30 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "good enough for an example")
 DEBUG = os.environ.get("DEBUG") == "1"
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
 
-INSTALLED_APPS = ["referrals"]
-MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+#: Who may see /ops: everybody, or nobody. This shop has no login; see ops/views.py for one that has.
+OPS_OPEN = os.environ.get("OPS_OPEN", "1" if DEBUG else "0") == "1"
+
+INSTALLED_APPS = ["django.contrib.staticfiles", "referrals"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "shop" / "templates"],
+        "APP_DIRS": True,
+    }
+]
+# Django itself serves no static files without DEBUG. WhiteNoise does, under any server, and takes them from
+# where they lie: nobody has to run collectstatic for two files.
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "shop" / "static"]
+WHITENOISE_USE_FINDERS = True
+
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
