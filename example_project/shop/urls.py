@@ -1,3 +1,3 @@
 from django.urls import include, path
 
-urlpatterns = [path("", include("referrals.urls"))]
+urlpatterns = [path("", include("referrals.urls")), path("", include("ops.urls"))]
