@@ -56,6 +56,7 @@ def _environment(folder: Path, redis_port: int, gateway_port: int) -> dict[str, 
     return env | {
         "DJANGO_SETTINGS_MODULE": "shop.settings",
         "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "BROKER_URL": f"redis://127.0.0.1:{redis_port}/0",
         "DB_PATH": str(folder / "shop.sqlite3"),
         "SMS_GATEWAY_URL": f"http://127.0.0.1:{gateway_port}",
         "NO_PROXY": "127.0.0.1",
