@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import amqp
@@ -30,10 +31,15 @@ def find_server() -> Path | None:
 
 
 class RabbitMQServer:
-    """One node on free ports; `start` returns once it takes AMQP connections."""
+    """One node on free ports; `start` returns once it takes AMQP connections.
 
-    def __init__(self, script: Path) -> None:
+    Arguments:
+        environment: what RabbitMQ reads from its environment besides, such as RABBITMQ_DEFAULT_USER.
+    """
+
+    def __init__(self, script: Path, environment: Mapping[str, str] | None = None) -> None:
         self.script = script
+        self.environment = dict(environment or {})
         self.folder = Path(tempfile.mkdtemp(prefix="expiry-rabbitmq-"))
         self.port = free_port()
         self.epmd_port = free_port()
@@ -67,6 +73,7 @@ class RabbitMQServer:
             "RABBITMQ_PID_FILE": str(self.folder / "node.pid"),
             # Few schedulers and no busy waiting: the machine is shared with what is being tested.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+            **self.environment,
         }
         self.node = Process([str(self.script)], log=self.folder / "node.log", env=env, cwd=self.folder)
         eventually(self._answers, timeout=60, every=0.2, what=lambda: f"RabbitMQ ready\n{self.tail()}")
@@ -75,7 +82,13 @@ class RabbitMQServer:
     def _answers(self) -> bool:
         if self.node is None or not self.node.running:
             raise AssertionError(f"RabbitMQ ended at its start\n{self.tail()}")
-        connection = amqp.Connection(f"127.0.0.1:{self.port}", connect_timeout=2, read_timeout=5)
+        connection = amqp.Connection(
+            f"127.0.0.1:{self.port}",
+            userid=self.environment.get("RABBITMQ_DEFAULT_USER", "guest"),
+            password=self.environment.get("RABBITMQ_DEFAULT_PASS", "guest"),
+            connect_timeout=2,
+            read_timeout=5,
+        )
         try:
             connection.connect()
             connection.close()
@@ -85,8 +98,12 @@ class RabbitMQServer:
 
     def control(self, *arguments: str) -> None:
         """`rabbitmqctl` for this node."""
-        control = shutil.which("rabbitmqctl", path=str(self.script.parent)) or "rabbitmqctl"
-        command = [control, "-n", f"expiry{self.port}@localhost", *arguments]
+        self.run_tool("rabbitmqctl", *arguments)
+
+    def run_tool(self, name: str, *arguments: str) -> None:
+        """One of RabbitMQ's commands for this node; CalledProcessError if it fails."""
+        tool = shutil.which(name, path=str(self.script.parent)) or name
+        command = [tool, "-n", f"expiry{self.port}@localhost", *arguments]
         env = {
             **os.environ,
             "HOME": str(self.folder),

@@ -1,0 +1,139 @@
+"""docker-compose.yml against the Compose specification, and against this project's own rules for it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.acceptance.compose.image import stages
+from tests.acceptance.compose.project import FILE, Project, Service, megabytes
+from tests.servers.redis import REPOSITORY
+
+PROJECT = Project({})
+SERVICES = PROJECT.services
+GUIDE = REPOSITORY / "docs" / "deploying" / "compose.md"
+#: It writes its configuration from its environment, beside its data.
+WRITES_ELSEWHERE = {"rabbitmq"}
+
+every = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+every_lasting = pytest.mark.parametrize(
+    "service",
+    [service for service in SERVICES.values() if not service.one_shot],
+    ids=[name for name, service in SERVICES.items() if not service.one_shot],
+)
+every_worker = pytest.mark.parametrize("name", ["expiry-worker", "worker"])
+
+
+def test_it_is_valid() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_part_is_there() -> None:
+    always = {"redis", "migrate", "web", "expiry-worker", "worker", "flower", "gateway"}
+    assert set(PROJECT.enabled()) == always
+    assert set(PROJECT.enabled("rabbitmq")) == always | {"rabbitmq"}
+    assert SERVICES["expiry-worker"].replicas >= 2
+
+
+@every
+def test_images_are_pinned(service: Service) -> None:
+    images = [stage.base for stage in stages()] if "build" in service.spec else [service.spec["image"]]
+    for image in images:
+        assert re.search(r":\d", image), f"{image} may be another one tomorrow"
+
+
+@every
+def test_nobody_is_root(service: Service) -> None:
+    user = stages()[-1].user if "build" in service.spec else service.spec["user"]
+    assert user.split(":")[0] not in ("root", "0")
+    assert service.spec["cap_drop"] == ["ALL"]
+    assert service.spec["security_opt"] == ["no-new-privileges:true"]
+    assert not service.spec.keys() & {"privileged", "cap_add", "network_mode", "pid", "devices"}
+    assert service.spec.get("read_only", False) is (service.name not in WRITES_ELSEWHERE)
+
+
+@every_lasting
+def test_who_lasts_is_restarted_and_watched(service: Service) -> None:
+    assert service.spec["restart"] == "unless-stopped"
+    assert service.healthcheck.keys() >= {"test", "interval", "timeout", "start_period", "retries"}
+
+
+@every_lasting
+def test_nobody_takes_all_memory(service: Service) -> None:
+    assert megabytes(service.deploy["resources"]["limits"]["memory"]) > 0
+
+
+def test_redis_has_room_for_rewriting_its_file() -> None:
+    """A fork may copy as much as there is; who goes beyond the limit is killed."""
+    redis = SERVICES["redis"]
+    [most] = [option.split()[1] for option in redis.command if option.startswith("--maxmemory ")]
+    assert megabytes(redis.deploy["resources"]["limits"]["memory"]) >= 2 * megabytes(most)
+
+
+@every
+def test_logs_end(service: Service) -> None:
+    assert service.spec["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+@every
+def test_ports_are_for_this_machine(service: Service) -> None:
+    assert {host for host, _, _ in service.ports} <= {"127.0.0.1"}
+
+
+def test_ports_differ() -> None:
+    ports = [outside for service in SERVICES.values() for _, outside, _ in service.ports]
+    assert len(ports) == len(set(ports))
+
+
+@every
+def test_what_it_waits_for_can_come(service: Service) -> None:
+    for name, condition in service.depends_on.items():
+        other = SERVICES[name]
+        assert set(other.profiles) <= set(service.profiles), f"{name} is not always there"
+        assert condition == ("service_completed_successfully" if other.one_shot else "service_healthy")
+
+
+@every
+def test_volumes_are_declared(service: Service) -> None:
+    assert set(service.mounts.values()) <= set(PROJECT.content["volumes"])
+
+
+def test_data_lies_on_volumes() -> None:
+    assert SERVICES["redis"].mounts == {"/data": "redis-data"}
+    assert SERVICES["rabbitmq"].mounts == {"/var/lib/rabbitmq": "rabbitmq-data"}
+    assert SERVICES["rabbitmq"].spec["hostname"], "its data is found again under the same node name only"
+    assert {name for name, service in SERVICES.items() if "shop-data" in service.mounts.values()} == {
+        "migrate",
+        "web",
+        "worker",
+    }
+
+
+@every_worker
+def test_workers_may_finish_and_have_names_of_their_own(name: str) -> None:
+    worker = SERVICES[name]
+    assert worker.is_worker
+    assert worker.grace >= 60
+    assert "container_name" not in worker.spec
+    assert "hostname" not in worker.spec
+    assert worker.command[worker.command.index("-n") + 1].endswith("@%h")
+
+
+def test_a_web_request_may_finish() -> None:
+    assert SERVICES["web"].grace > 30, "gunicorn gives requests 30 s"
+
+
+def test_variables_are_in_the_guide() -> None:
+    names = set(re.findall(r"\$\{(\w+)", FILE.read_text()))
+    assert names
+    assert {name for name in names if f"`{name}`" not in GUIDE.read_text()} == set()
