@@ -57,27 +57,30 @@ class Container:
         }
         self.process: Process | None = None
 
-    def path(self, inside: str) -> Path:
-        """Where a path of the container is."""
-        return Path(self._translated(inside))
-
     def start(self) -> None:
         self.process = Process(self._command, log=self._own / "log", env=self.environment, cwd=self._cwd)
 
     def is_healthy(self) -> bool:
         """Run the service's health check once."""
         try:
-            done = subprocess.run(
-                self._arguments(self.service.health_command),
-                env=self.environment,
-                cwd=self._cwd,
-                capture_output=True,
-                timeout=seconds(self.service.healthcheck["timeout"]),
-                check=False,
-            )
+            done = self.run(self.service.health_command, timeout=seconds(self.service.healthcheck["timeout"]))
         except subprocess.TimeoutExpired:
             return False
         return done.returncode == 0
+
+    def run(self, command: list[str], *, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+        """`docker compose exec`: a command beside the service's own, its output in `.stdout`."""
+        return subprocess.run(
+            self._arguments(command),
+            env=self.environment,
+            cwd=self._cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
     def wait_healthy(self) -> None:
         eventually(self._healthy_or_ended, timeout=PATIENCE, every=0.2, what=self.tail)

@@ -8,13 +8,12 @@ import sys
 
 import pytest
 
+from tests.acceptance.compose.guide import GUIDE, check, commands
 from tests.acceptance.compose.image import stages
 from tests.acceptance.compose.project import FILE, Project, Service, megabytes
-from tests.servers.redis import REPOSITORY
 
 PROJECT = Project({})
 SERVICES = PROJECT.services
-GUIDE = REPOSITORY / "docs" / "deploying" / "compose.md"
 #: It writes its configuration from its environment, beside its data.
 WRITES_ELSEWHERE = {"rabbitmq"}
 
@@ -137,3 +136,8 @@ def test_variables_are_in_the_guide() -> None:
     names = set(re.findall(r"\$\{(\w+)", FILE.read_text()))
     assert names
     assert {name for name in names if f"`{name}`" not in GUIDE.read_text()} == set()
+
+
+def test_the_commands_of_the_guide_name_what_is_there() -> None:
+    inside = [check(words) for words in commands()]
+    assert any(inside), "nothing of the guide is run in test_stack.py"

@@ -19,6 +19,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 import redis
 
+from tests.acceptance.compose.guide import check, commands
 from tests.acceptance.compose.image import stages
 from tests.acceptance.compose.project import Project, Service
 from tests.acceptance.compose.stack import Stack, local_ports
@@ -100,6 +101,12 @@ def test_flower_sees_every_worker_under_a_name_of_its_own(stack: Stack) -> None:
         return set(ask(stack.address("flower") + "/api/workers?refresh=1", login=login)) == expected
 
     eventually(seen, timeout=30, every=0.5, what=stack.tails)
+
+
+def test_the_commands_of_the_guide_work(stack: Stack) -> None:
+    for service, command in filter(None, map(check, commands())):
+        done = stack.containers[service][0].run(command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}"
 
 
 def test_nothing_was_written_into_the_image(stack: Stack) -> None:
