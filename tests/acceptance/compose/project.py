@@ -13,6 +13,8 @@ import yaml
 from tests.servers.redis import REPOSITORY
 
 FILE = REPOSITORY / "docker-compose.yml"
+#: The image that is built from the example's Dockerfile.
+OURS = "celery-redis-expiry-example"
 DEFAULT_GRACE = 10.0
 VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+):-(?P<default>[^}]*)\})")
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -24,6 +26,10 @@ class Service:
 
     name: str
     spec: Mapping[str, Any]
+
+    @property
+    def is_ours(self) -> bool:
+        return bool(self.spec["image"] == OURS)
 
     @property
     def profiles(self) -> list[str]:

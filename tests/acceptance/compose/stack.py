@@ -33,7 +33,7 @@ class Stack:
                 Container(
                     service,
                     number,
-                    image=image if "build" in service.spec else None,
+                    image=image if service.is_ours else None,
                     ports=ports,
                     folder=folder,
                 )

@@ -46,14 +46,25 @@ def test_every_part_is_there() -> None:
 
 @every
 def test_images_are_pinned(service: Service) -> None:
-    images = [stage.base for stage in stages()] if "build" in service.spec else [service.spec["image"]]
+    images = [stage.base for stage in stages()] if service.is_ours else [service.spec["image"]]
     for image in images:
         assert re.search(r":\d", image), f"{image} may be another one tomorrow"
 
 
 @every
+def test_our_image_is_built_once_before_it_is_used(service: Service) -> None:
+    """Two builds of one tag at the same time fail where the tag is new."""
+    builds = service.name == "migrate"
+    assert ("build" in service.spec) is builds
+    if service.is_ours:
+        assert service.spec["pull_policy"] == "never"
+        assert builds or "migrate" in service.depends_on
+
+
+@every
 def test_nobody_is_root(service: Service) -> None:
-    user = stages()[-1].user if "build" in service.spec else service.spec["user"]
+    user = stages()[-1].user if service.is_ours else service.spec["user"]
+    assert user == service.spec.get("user", user)
     assert user.split(":")[0] not in ("root", "0")
     assert service.spec["cap_drop"] == ["ALL"]
     assert service.spec["security_opt"] == ["no-new-privileges:true"]
@@ -81,6 +92,7 @@ def test_redis_has_room_for_rewriting_its_file() -> None:
 
 @every
 def test_logs_end(service: Service) -> None:
+    assert service.spec["logging"]["driver"] == "local"
     assert service.spec["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
