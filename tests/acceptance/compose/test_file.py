@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from tests.acceptance.compose.guide import GUIDE, check, commands
-from tests.acceptance.compose.image import stages
+from tests.acceptance.compose.image import DOCKERFILE, stages
 from tests.acceptance.compose.project import FILE, Project, Service, megabytes
+from tests.servers.redis import REPOSITORY
 
 PROJECT = Project({})
 SERVICES = PROJECT.services
@@ -49,6 +50,12 @@ def test_images_are_pinned(service: Service) -> None:
     images = [stage.base for stage in stages()] if service.is_ours else [service.spec["image"]]
     for image in images:
         assert re.search(r":\d", image), f"{image} may be another one tomorrow"
+
+
+def test_our_image_is_built_from_our_dockerfile() -> None:
+    build = SERVICES["migrate"].spec["build"]
+    assert FILE.parent / build["context"] == REPOSITORY
+    assert REPOSITORY / build["dockerfile"] == DOCKERFILE
 
 
 @every
