@@ -12,6 +12,8 @@ sender can notice: they are there to see that the demo's check does.
 import argparse
 import contextlib
 import json
+import signal
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,6 +109,7 @@ def main() -> None:
     for fault in ("unreliable", "lose", "double"):
         parser.add_argument(f"--{fault}", type=int, default=0, metavar="N")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # an end by request is no failure
     outbox = Outbox(unreliable=options.unreliable, lose=options.lose, double=options.double)
     with Gateway((options.host, options.port), outbox) as gateway:
         print(f"SMS gateway on http://{options.host}:{gateway.server_port}", flush=True)

@@ -96,7 +96,7 @@ class Container:
 
     def ask_to_stop(self) -> None:
         assert self.process is not None
-        self.process.signal(signal.Signals[self.service.spec.get("stop_signal", "SIGTERM")])
+        self.process.signal(signal.SIGTERM)
 
     def wait_stopped(self) -> int:
         """The exit code; an error if the grace period is not enough."""
