@@ -13,6 +13,7 @@ import yaml
 from tests.servers.redis import REPOSITORY
 
 FILE = REPOSITORY / "docker-compose.yml"
+GUIDE = "docs/deploying/compose.md"
 #: The image that is built from the example's Dockerfile.
 OURS = "celery-redis-expiry-example"
 DEFAULT_GRACE = 10.0

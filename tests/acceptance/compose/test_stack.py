@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,11 +21,11 @@ from urllib.request import ProxyHandler, Request, build_opener
 import pytest
 import redis
 
-from tests.acceptance.compose.guide import check, commands
 from tests.acceptance.compose.image import stages
-from tests.acceptance.compose.project import Project, Service
+from tests.acceptance.compose.project import GUIDE, Project, Service
 from tests.acceptance.compose.stack import Stack, local_ports
 from tests.conftest import missing
+from tests.docs.blocks import blocks
 from tests.servers import rabbitmq
 from tests.servers.rabbitmq import RabbitMQServer
 from tests.waiting import eventually
@@ -104,8 +106,14 @@ def test_flower_sees_every_worker_under_a_name_of_its_own(stack: Stack) -> None:
 
 
 def test_the_commands_of_the_guide_work(stack: Stack) -> None:
-    for service, command in filter(None, map(check, commands())):
-        done = stack.containers[service][0].run(command)
+    """What it types into containers; the other commands are checked with those of all pages."""
+    typed = [line for block in blocks(GUIDE) for line in block.code.splitlines()]
+    inside = list(
+        filter(None, (re.fullmatch(r"docker compose (?:exec|run --rm) (\S+) (.+)", line) for line in typed))
+    )
+    assert inside
+    for service, command in (match.groups() for match in inside):
+        done = stack.containers[service][0].run(shlex.split(command))
         assert done.returncode == 0, f"{command}\n{done.stdout}"
 
 
