@@ -17,7 +17,12 @@ IGNORED = DOCKERFILE.with_name("Dockerfile.dockerignore")
 
 @dataclass
 class Stage:
-    """What the instructions of one stage come to."""
+    """What the instructions of one stage come to.
+
+    Attributes:
+        copies: sources in the build context, and where they go.
+        taken: stage, path there and path here of what comes from another stage.
+    """
 
     base: str
     name: str | None
@@ -27,6 +32,7 @@ class Stage:
     command: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     copies: list[tuple[list[str], PurePosixPath]] = field(default_factory=list)
+    taken: list[list[str]] = field(default_factory=list)
 
     def lay_out(self, root: Path) -> None:
         """Copy from the build context what the COPYs name, to where they put it below `root`.
@@ -70,7 +76,7 @@ def stages() -> list[Stage]:
             case "RUN":
                 stage.runs.append(rest)
             case "COPY" if rest.startswith("--from="):
-                assert rest.split()[0] in [f"--from={other.name}" for other in found[:-1]], line
+                stage.taken.append(rest.removeprefix("--from=").split())
             case "COPY":
                 *sources, target = rest.split()
                 stage.copies.append((sources, stage.workdir / target))

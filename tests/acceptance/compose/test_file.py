@@ -92,7 +92,7 @@ def test_nobody_is_root(service: Service) -> None:
 @every_lasting
 def test_who_lasts_is_restarted_and_watched(service: Service) -> None:
     assert service.spec["restart"] == "unless-stopped"
-    # as process 1 a program without a handler for SIGTERM would not end, and nobody reap what its children leave
+    # without init a program is process 1: signals it has no handler for do nothing, and it must reap orphans
     assert service.spec.get("init", False) is service.is_ours
     assert service.healthcheck.keys() >= {"test", "interval", "timeout", "start_period", "retries"}
 

@@ -47,9 +47,12 @@ def test_what_it_installs_is_what_the_tests_run_with() -> None:
 def test_it_is_not_root_and_its_packages_fit() -> None:
     packages, last = stages()
     assert packages.base == last.base, "a virtual environment needs the Python that made it"
+    assert packages.runs[0] == "python -m venv /venv"
+    assert last.taken == [[packages.name, "/venv", "/venv"]]
     assert re.fullmatch(r"[1-9]\d*", last.user), "a number, so that Kubernetes can see that it is not root"
     assert any(f"useradd --uid {last.user} " in run for run in last.runs)
-    assert last.env["PATH"].startswith("/venv/bin:")
+    assert packages.env["PATH"] == last.env["PATH"] == "/venv/bin:$PATH"
+    assert last.env["PYTHONUNBUFFERED"], "logs would come late, and those of a crash never"
 
 
 def test_the_app_has_the_program_and_no_leavings(tmp_path: Path) -> None:
