@@ -87,6 +87,7 @@ def test_nobody_is_root(service: Service) -> None:
     assert service.spec["cap_drop"] == ["ALL"]
     assert service.spec["security_opt"] == ["no-new-privileges:true"]
     assert service.spec.get("read_only", False) is (service.name not in WRITES_ELSEWHERE)
+    assert service.spec.get("tmpfs", []) == (["/tmp"] if service.is_ours else [])
 
 
 @every_lasting
