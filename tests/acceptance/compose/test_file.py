@@ -163,8 +163,17 @@ def test_a_web_request_may_finish() -> None:
     assert SERVICES["web"].grace > 30, "gunicorn gives requests 30 s"
 
 
-def test_variables_are_in_the_guide() -> None:
+def test_the_guide_has_the_file_s_variables() -> None:
     guide = (REPOSITORY / GUIDE).read_text()
     names = set(re.findall(r"\$\{(\w+)", FILE.read_text()))
-    assert {name for name in names if f"`{name}`" not in guide} == set()
+    rows = re.findall(r"^\| (`[A-Z].*?) \|", guide, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == names
     assert set(re.findall(r"^export (\w+)=", guide, re.MULTILINE)) <= names
+
+
+@every
+def test_what_it_is_told_is_read(service: Service) -> None:
+    if service.is_ours:
+        program = "".join(path.read_text() for path in (REPOSITORY / "example_project/shop").glob("*.py"))
+        for name in service.environment:
+            assert name.startswith("FLOWER_") or f'"{name}"' in program, f"nothing reads {name}"
