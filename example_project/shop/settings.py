@@ -58,9 +58,9 @@ DATABASES = {
 # CELERY_EXPIRY_NAMESPACE would change it.
 CELERY_EXPIRY_REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", CELERY_EXPIRY_REDIS_URL)
+CELERY_IMPORTS = ["shop.heartbeat"]  # in workers alone
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_IMPORTS = ["shop.heartbeat"]  # in workers alone
 
 SMS_GATEWAY_URL = os.environ.get("SMS_GATEWAY_URL", "http://localhost:8025")
 #: Seconds a referred friend has for signing up before we send the reminder.
