@@ -103,6 +103,11 @@ def test_nobody_takes_all_memory(service: Service) -> None:
     assert megabytes(service.deploy["resources"]["limits"]["memory"]) > 0
 
 
+def test_redis_is_told_not_to_evict() -> None:
+    """It is the default of today, and a reader must find it."""
+    assert "--maxmemory-policy noeviction" in SERVICES["redis"].command
+
+
 def test_redis_has_room_for_rewriting_its_file() -> None:
     """A fork may copy as much as there is; who goes beyond the limit is killed."""
     redis = SERVICES["redis"]
