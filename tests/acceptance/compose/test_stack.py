@@ -28,10 +28,9 @@ from tests.conftest import missing
 from tests.docs.blocks import blocks
 from tests.servers import rabbitmq
 from tests.servers.rabbitmq import RabbitMQServer
+from tests.servers.redis import REPOSITORY
 from tests.waiting import eventually
 
-#: As docs/deploying/compose.md has it.
-RABBITMQ_URL = "amqp://shop:shop@rabbitmq:5672//"
 open_url = build_opener(ProxyHandler({})).open
 
 pytestmark = pytest.mark.timeout(200)
@@ -51,7 +50,7 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """All of it, up and healthy."""
     variables = {"REFERRAL_DELAY": "1"}
     if request.param == "rabbitmq":
-        variables["BROKER_URL"] = RABBITMQ_URL
+        variables |= exported()
     project = Project(variables)
     ports = local_ports(project.services.values())
     with ExitStack() as cleanup:
@@ -63,6 +62,13 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         cleanup.callback(stack.kill)
         stack.up()
         yield stack
+
+
+def exported() -> dict[str, str]:
+    """The variables that the guide sets for RabbitMQ."""
+    [assignment] = re.findall(r"^export (.+)$", (REPOSITORY / GUIDE).read_text(), re.MULTILINE)
+    name, _, value = assignment.partition("=")
+    return {name: value}
 
 
 def start_rabbitmq(service: Service) -> RabbitMQServer:
