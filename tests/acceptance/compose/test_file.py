@@ -156,12 +156,17 @@ def test_data_lies_on_volumes() -> None:
 
 
 @every_worker
-def test_workers_may_finish_and_have_names_of_their_own(name: str) -> None:
+def test_workers_have_names_of_their_own(name: str) -> None:
     worker = SERVICES[name]
     assert worker.is_worker
-    assert worker.grace >= 60
     assert "hostname" not in worker.spec
     assert worker.command[worker.command.index("-n") + 1].endswith("@%h")
+
+
+@pytest.mark.parametrize("name", ["redis", "rabbitmq", "expiry-worker", "worker"])
+def test_what_is_begun_may_be_finished(name: str) -> None:
+    """Tasks, what is being published, and what goes to the disk at the end."""
+    assert SERVICES[name].grace >= 60
 
 
 def test_a_web_request_may_finish() -> None:
