@@ -20,6 +20,7 @@ def test_the_package_is_built_from_what_is_copied(tmp_path: Path) -> None:
     packages = stages()[0]
     packages.lay_out(tmp_path)
     source = tmp_path / packages.workdir.relative_to("/")
+    assert (source / "requirements.txt").exists()
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "dist")]
     done = subprocess.run([*command, str(source)], capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr
