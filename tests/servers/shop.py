@@ -34,7 +34,9 @@ class Shop:
         self.folder = folder
         self._server = server
         self._web, self._gateway = free_port(), free_port()
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CELERY")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("CELERY", "BROKER"))
+        }
         self._env = inherited | {
             "DB_PATH": str(folder / "shop.sqlite3"),
             "REDIS_URL": server.url(),

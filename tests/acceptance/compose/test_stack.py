@@ -97,6 +97,17 @@ def test_a_referral_becomes_a_text(stack: Stack) -> None:
     assert text["to"] == "555-0100"
 
 
+def test_the_pages_are_served_with_their_files(stack: Stack) -> None:
+    for path in ("/", "/ops"):
+        with open_url(stack.address("web") + path, timeout=20) as answer:
+            page = answer.read().decode()
+        files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+        assert files, path
+        for file in files:
+            with open_url(stack.address("web") + file, timeout=20) as answer:
+                assert answer.read(), file
+
+
 def test_flower_sees_every_worker_under_a_name_of_its_own(stack: Stack) -> None:
     [login] = stack.services["flower"].environment["FLOWER_BASIC_AUTH"].split(",")
     expected = {
