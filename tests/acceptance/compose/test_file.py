@@ -48,6 +48,7 @@ def test_every_part_is_there() -> None:
     assert set(PROJECT.enabled()) == always
     assert set(PROJECT.enabled("rabbitmq")) == always | {"rabbitmq"}
     assert SERVICES["expiry-worker"].replicas >= 2
+    assert SERVICES["worker"].replicas >= 2
 
 
 @every
