@@ -1,12 +1,14 @@
 """The events that tell monitors such as Flower of a waiting timer, where `task_send_sent_event` is on.
 
-They are Celery's own: a scheduled timer is a task that was sent, with its due time as ETA; a cancelled or
-replaced one is a task that was revoked.
+They are Celery's own: a scheduled timer is a task that was sent, with its due time as ETA, and received by an
+expiry worker, as one with a countdown is by the worker that holds it: so monitors offer to revoke it. A
+cancelled or replaced one is a task that was revoked.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What a worker tells of a task that it received.
+RECEIVED = ("uuid", "name", "args", "kwargs", "root_id", "parent_id", "retries", "eta", "expires")
+#: Seconds, by this clock: what is due sooner may have run before we say who received it, and monitors
+#: believe the last word.
+SOON = 1.0
+
 
 def publish_scheduled(app: Any, stored: Sequence[tuple[Prepared, Outcome]]) -> None:
     """Tell of what was just scheduled, extended and replaced."""
@@ -33,11 +41,13 @@ def publish_scheduled(app: Any, stored: Sequence[tuple[Prepared, Outcome]]) -> N
         for event in prepared.events
     ]
     if sent:
-        with _forgiving("scheduled"), app.producer_or_acquire() as producer:
-            for (body, arguments), outcome in sent:
-                if isinstance(body, dict):
-                    body["eta"] = _iso(outcome)
-                producer.publish(body, **arguments)
+        with _forgiving("scheduled"):
+            with app.producer_or_acquire() as producer:
+                for (body, arguments), outcome in sent:
+                    if isinstance(body, dict):
+                        body["eta"] = _iso(outcome)
+                    producer.publish(body, **arguments)
+            _publish_received(app, [(body, outcome) for (body, _), outcome in sent])
     publish_moved(app, [outcome for _, outcome in stored if outcome.status == "extended"])
     publish_revoked(app, [outcome.replaced for _, outcome in stored if outcome.replaced])
 
@@ -55,18 +65,39 @@ def publish_moved(app: Any, outcomes: Iterable[Outcome]) -> None:
 
 def publish_revoked(app: Any, ids: Iterable[str]) -> None:
     """Tell that these tasks will not be sent."""
-    revoked = list(ids)
+    revoked = [{"uuid": id, "terminated": False, "signum": None, "expired": False} for id in ids]
     if not revoked or not app.conf.task_send_sent_event:
         return
     with _forgiving("cancelled"):
-        # in the name of a worker that there is: of an unknown one monitors would make up a further worker
-        worker = next((name for name, wakes in store_of(app).announced().items() if wakes >= 0), None)
-        if worker is None:
-            logger.debug("expiry: no expiry worker is up in whose name task-revoked events could be sent")
-            return
-        with app.events.default_dispatcher(hostname=worker) as dispatcher:
-            for id in revoked:
-                dispatcher.send("task-revoked", uuid=id, terminated=False, signum=None, expired=False)
+        _publish_as_worker(app, "task-revoked", revoked)
+
+
+def _publish_received(app: Any, sent: Iterable[tuple[Any, Outcome]]) -> None:
+    """Tell that a worker keeps the timers of these task-sent events."""
+    soon = (time.time() + SOON) * 1000
+    received = [
+        {name: event.get(name) for name in RECEIVED}
+        for event, outcome in sent
+        if isinstance(event, dict) and outcome.due > soon
+    ]
+    if received:
+        _publish_as_worker(app, "task-received", received)
+
+
+def _publish_as_worker(app: Any, type: str, events: Sequence[dict[str, Any]]) -> None:
+    """Publish what only workers tell, in the name of one that there is.
+
+    Monitors take a name that they do not know for a further worker.
+    """
+    # each expiry worker announces itself in every shard
+    workers = store_of(app).shards[0].announced()
+    worker = next((name for name, wakes in workers.items() if wakes >= 0), None)
+    if worker is None:
+        logger.debug("expiry: no expiry worker is up in whose name %s events could be sent", type)
+        return
+    with app.events.default_dispatcher(hostname=worker) as dispatcher:
+        for event in events:
+            dispatcher.send(type, **event)
 
 
 @contextmanager

@@ -132,19 +132,20 @@ def test_what_monitors_are_told(make_site: Callable[..., Site], shared_redis: Ca
             )
 
         waiting = schedule_on_expiry(site.record("x", note="n"), seconds=600, key="name")
-        eventually(lambda: seen(waiting.id, "PENDING", waiting.due), what="a waiting timer")
+        eventually(lambda: seen(waiting.id, "RECEIVED", waiting.due), what="a waiting timer")
         assert (task(waiting.id).name, task(waiting.id).args) == ("ledger.record", "('x',)")
+        assert task(waiting.id).worker.hostname == worker.hostname
         assert reschedule("name", seconds=1200, app=site.app)
-        eventually(lambda: seen(waiting.id, "PENDING", waiting.due), what="its new due time")
+        eventually(lambda: seen(waiting.id, "RECEIVED", waiting.due), what="its new due time")
         assert waiting.reschedule(seconds=1300)
-        eventually(lambda: seen(waiting.id, "PENDING", waiting.due), what="its newer due time")
+        eventually(lambda: seen(waiting.id, "RECEIVED", waiting.due), what="its newer due time")
         kept = schedule_on_expiry(site.record("kept").set(task_id="kept"), 5, key="name", if_exists="keep")
         assert kept.id == waiting.id
         schedule_on_expiry(site.record("new").set(task_id="extended"), 1400, key="name", if_exists="extend")
-        eventually(lambda: seen(waiting.id, "PENDING", waiting.due), what="its extended due time")
+        eventually(lambda: seen(waiting.id, "RECEIVED", waiting.due), what="its extended due time")
         newer = schedule_on_expiry(site.record("newer"), seconds=600, key="name")
         eventually(lambda: seen(waiting.id, "REVOKED"), what="the replaced one revoked")
-        eventually(lambda: seen(newer.id, "PENDING"), what="the new one waiting")
+        eventually(lambda: seen(newer.id, "RECEIVED"), what="the new one waiting")
         assert cancel("name", app=site.app)
         eventually(lambda: seen(newer.id, "REVOKED"), what="a cancelled one revoked")
         revoked = schedule_on_expiry(site.record("revoked"), seconds=600)
@@ -153,6 +154,19 @@ def test_what_monitors_are_told(make_site: Callable[..., Site], shared_redis: Ca
         # those that were never to run under these ids are no tasks, and nobody made up a worker
         assert not {"kept", "extended"} & set(task.state.tasks)  # type: ignore[attr-defined]
         assert set(task.state.workers) <= {worker.hostname}  # type: ignore[attr-defined]
+
+
+def test_without_an_expiry_worker_a_timer_was_only_sent(
+    make_site: Callable[..., Site], shared_redis: Callable[..., Any]
+) -> None:
+    site = make_site(shared_redis(use="idle"), task_send_sent_event=True)
+    with watched(site.app) as task:
+        cancelled = schedule_on_expiry(site.record("x"), seconds=600)
+        assert cancelled.cancel()
+        waiting = schedule_on_expiry(site.record("y"), seconds=600)
+        eventually(lambda: task(waiting.id), what="a waiting timer")
+        assert {task(result.id).state for result in (cancelled, waiting)} == {"PENDING"}
+        assert not task.state.workers  # type: ignore[attr-defined]
 
 
 def test_nobody_is_told_who_did_not_ask(idle_site: Site) -> None:
@@ -168,8 +182,8 @@ def test_nobody_is_told_who_did_not_ask(idle_site: Site) -> None:
 
 def test_cancelled_for_good(idle_site: Site) -> None:
     """A revoke outlives all workers: nobody needs to remember it."""
-    revoked = schedule_on_expiry(idle_site.record("revoked"), seconds=1.5)
     first = idle_site.expiry("first")
+    revoked = schedule_on_expiry(idle_site.record("revoked"), seconds=1.5)
     revoked.revoke()
     first.stop()
     sentinel = schedule_on_expiry(idle_site.record("sentinel"), seconds=1.6)
