@@ -66,6 +66,13 @@ def _add_tasks(app: Celery, ledger: redis.Redis) -> None:
         _write(ledger, self, label)
         raise ValueError(f"{label} fails, as it should")
 
+    @app.task(name="ledger.try_twice", bind=True, shared=False)
+    def try_twice(self: Task, label: Any = None) -> Any:
+        _write(ledger, self, label)
+        if not self.request.retries:
+            raise self.retry(countdown=0)
+        return label
+
     @app.task(name="ledger.on_error", bind=True, shared=False)
     def on_error(self: Task, failed_id: str) -> None:
         _write(ledger, self, failed_id)
