@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 PARALLEL ?= -n 2 --dist loadfile
 MINUTES ?= 2
 
-.PHONY: help demo test lint check bench chaos wheel docs matrix clean
+.PHONY: help demo test lint check bench chaos wheel docs screenshots matrix clean
 
 help:
 	@echo "make demo    1,000 referrals with timers, on real processes (under two minutes)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench   lateness and rates against a peer, in one run"
 	@echo "make chaos   thousands of timers under kills and outages, and their ledger: MINUTES=2 SEED= TIMERS="
 	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
+	@echo "make screenshots  the pictures of the docs, taken anew"
 	@echo "make matrix  the tests on every supported Python found, with every supported Celery"
 	@echo "make clean   remove what these made"
 
@@ -61,6 +62,9 @@ chaos: $(VENV)/.test $(VENV)/.redis
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+screenshots: $(VENV)/.test $(VENV)/.redis
+	$(BIN)/python -m pytest -q tests/browser/test_pictures.py tests/browser/test_example.py::test_for_everybody --pictures docs/pictures
 
 matrix:
 	.ci/matrix

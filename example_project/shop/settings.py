@@ -61,6 +61,9 @@ CELERY_BROKER_URL = os.environ.get("BROKER_URL", CELERY_EXPIRY_REDIS_URL)
 CELERY_IMPORTS = ["shop.heartbeat"]  # in workers alone
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
+# What Flower shows it is told by events: of a timer when it is scheduled, of its task by the worker.
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_WORKER_SEND_TASK_EVENTS = True
 
 SMS_GATEWAY_URL = os.environ.get("SMS_GATEWAY_URL", "http://localhost:8025")
 #: Seconds a referred friend has for signing up before we send the reminder.

@@ -28,6 +28,9 @@ class Shop:
     Arguments:
         folder: where its database and logs are.
         settings: what its processes find in their environment besides.
+
+    Attributes:
+        env: of every process in it.
     """
 
     def __init__(self, server: RedisServer, folder: Path, **settings: str) -> None:
@@ -37,7 +40,7 @@ class Shop:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("CELERY", "BROKER"))
         }
-        self._env = inherited | {
+        self.env = inherited | {
             "DB_PATH": str(folder / "shop.sqlite3"),
             "REDIS_URL": server.url(),
             "SMS_GATEWAY_URL": f"http://127.0.0.1:{self._gateway}",
@@ -72,7 +75,7 @@ class Shop:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=EXAMPLE,
-            env=self._env,
+            env=self.env,
             capture_output=True,
             text=True,
             timeout=60,
@@ -120,7 +123,7 @@ class Shop:
 
     def _start(self, name: str, *command: str) -> None:
         log = self.folder / f"{name}.log"
-        self.processes[name] = Process([sys.executable, *command], log=log, env=self._env, cwd=EXAMPLE)
+        self.processes[name] = Process([sys.executable, *command], log=log, env=self.env, cwd=EXAMPLE)
 
     def _wait(self, name: str, ready: str) -> None:
         process = self.processes[name]
