@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
 from itertools import count
 from typing import Any
 
 from celery_redis_expiry.arguments import app_of
 from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.selection import STATES, Selection
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import LATEST, DeadLetter, Timer
 
-STATES = ("claimed", "waiting", "parked")
 #: How many dead letters are read in one round trip.
 PAGE = 100
 
@@ -55,25 +54,17 @@ def iter_timers(
     app = app_of(app)
     if app.conf.task_always_eager:
         return iter(())
-    low, high = _ms(due_from, 0, app), _ms(due_until, LATEST, app)
+    selection = Selection(
+        task, name, queue, _ms(due_from, 0, app), _ms(due_until, LATEST, app), tuple(states)
+    )
     store = store_of(app)
-
-    def timers() -> Iterator[Timer]:
-        for state in STATES:
-            if state in states:
-                yield from store.timers(state, low=low, high=high, page=page)
-
-    def wanted(timer: Timer) -> bool:
-        due = LATEST + 1 if timer.due is None else timer.due.timestamp() * 1000
-        return (
-            (task is None or fnmatchcase(timer.task, task))
-            and (name is None or fnmatchcase(timer.name or timer.id, name))
-            and (queue is None or timer.queue == queue)
-            and ((due_from is None and due_until is None) or low <= due <= high)
-            and timer.state in states
-        )
-
-    return filter(wanted, timers())
+    return (
+        timer
+        for state in STATES
+        if state in states
+        for _, timer in store.listed(state, selection, page=page)
+        if selection.takes(timer)
+    )
 
 
 def _ms(moment: datetime | None, default: int, app: Any) -> int:

@@ -2,51 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
 
-from celery_redis_expiry.keys import text
+from celery_redis_expiry.keys import label_of, text
+from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store.base import ShardBase
 from celery_redis_expiry.timer import Timer, as_ms
+
+#: Which index holds the timers of a state.
+INDEXES = {"waiting": "due", "parked": "parked", "claimed": "claimed"}
 
 Row = tuple[str, float]
 
 
+class Place(NamedTuple):
+    """Where a timer lies in the order of a listing: of those with the same score, by shard and generation.
+
+    Attributes:
+        score: in its index, ms.
+    """
+
+    score: int
+    shard: int
+    generation: str
+
+
 class Listing(ShardBase):
-    def waiting(self, low: int | None, high: int | None, page: int) -> Iterator[Timer]:
-        """The timers that wait, soonest first.
+    def listed(
+        self, state: str, selection: Selection, after: Place | None, page: int
+    ) -> Iterator[tuple[Place, Timer]]:
+        """The timers in a state that may be meant, in the order of their index, with their places.
 
         Arguments:
-            low, high: due times as the index has them, ms since the epoch, both included; None for no bound.
+            selection: its labels and range are looked at here; for the rest a timer must be known.
+            after: the place that they lie behind.
             page: how many are read in one round trip.
         """
-        for rows in self._pages(self.keys.due, low, high, page):
-            yield from self._timers(rows, "waiting")
-
-    def parked(self, page: int) -> Iterator[Timer]:
-        """The timers whose trigger key has no TTL, in no order."""
-        for rows in self._pages(self.keys.parked, None, None, page):
-            yield from self._timers(rows, "parked")
-
-    def being_published(self, page: int) -> Iterator[Timer]:
-        """The timers that are claimed, the lease that ends first first."""
-        for rows in self._pages(self.keys.claimed, None, None, page):
-            with self._translated():
-                claims = self._client.hmget(self.keys.claims, [member for member, _ in rows])
-            dues = [(claim or b"").split(b":")[1:2] for claim in claims]
-            claimed = [
-                (member, float(due[0])) if due and due[0].isdigit() else (member, lease_end)
-                for (member, lease_end), due in zip(rows, dues, strict=True)
+        for rows in self.pages(state, selection, page, after):
+            chosen = [
+                row
+                for row in rows
+                if selection.takes_label(label_of(row[0])) and (after is None or self._place(row) > after)
             ]
-            yield from self._timers(claimed, "claimed")
+            if chosen:
+                yield from self._timers(chosen, state)
 
-    def _pages(self, index: str, low: int | None, high: int | None, page: int) -> Iterator[list[Row]]:
-        """Pages by score, not by rank: what fires meanwhile would shift the ranks of all that follow.
+    def pages(
+        self, state: str, selection: Selection, page: int, after: Place | None = None
+    ) -> Generator[list[Row], int | None, None]:
+        """Members with their scores, page by page. Who takes some of a page away sends how many of its end.
 
-        Of those that share the score a page ends with, the last read are read again: as many may go meanwhile
+        Pages go by score, not by rank: what fires meanwhile would shift the ranks of all that follow. Of
+        those that share the score a page ends with, the last read are read again: as many may go meanwhile
         without another being passed over.
         """
-        start: str | float = "-inf" if low is None else low
-        end = "+inf" if high is None else high
+        index = getattr(self.keys, INDEXES[state])
+        start: str | float = "-inf"
+        end: str | int = "+inf"
+        if state == "waiting" and selection.ranged:
+            start, end = selection.low, selection.high
+        if after is not None:
+            start = max(after.score, selection.low if state == "waiting" else 0)
         seen = 0  # how many were read of the score that the next page starts with
         recent: list[bytes] = []  # the last of these
         while True:
@@ -57,32 +74,46 @@ class Listing(ShardBase):
                 )
             fresh = [(member, score) for member, score in rows if member not in recent]
             if fresh:
-                yield [(text(member), score) for member, score in fresh]
+                taken = yield [(text(member), score) for member, score in fresh]
                 last = fresh[-1][1]
                 ties = [member for member, score in fresh if score == last]
                 seen, recent = (seen, recent) if last == start else (0, [])
-                seen, recent, start = seen + len(ties), [*recent, *ties][-page:], last
+                seen, recent, start = seen + len(ties) - (taken or 0), [*recent, *ties][-page:], last
             if len(rows) < page + again:
                 return
 
-    def _timers(self, rows: Sequence[Row], state: str) -> Iterator[Timer]:
+    def _place(self, row: Row) -> Place:
+        return Place(as_ms(row[1]), self.number, row[0].partition(":")[0])
+
+    def _timers(self, rows: Sequence[Row], state: str) -> Iterator[tuple[Place, Timer]]:
         k = self.keys
+        members = [member for member, _ in rows]
         with self._translated():
             # without a script, which would hold Redis up for a page of large messages
             pipe = self.server().pipeline(transaction=False)
             pipe.time()
-            pipe.hmget(k.timers, [member for member, _ in rows])
-            for member, _ in rows:
-                pipe.pttl(k.trigger(member))
-            (seconds, micros), records, *ttls = pipe.execute()
+            pipe.hmget(k.timers, members)
+            if state == "claimed":
+                pipe.hmget(k.claims, members)
+            else:
+                for member in members:
+                    pipe.pttl(k.trigger(member))
+            (seconds, micros), records, *told = pipe.execute()
         now = int(seconds) * 1000 + int(micros) // 1000
-        for (member, score), record, ttl in zip(rows, records, ttls, strict=True):
+        known = told[0] if state == "claimed" else told
+        for row, record, each in zip(rows, records, known, strict=True):
             # one that fired or was cancelled since its page was read has no message any more
             if record is None:
                 continue
+            member, score = row
             if state == "claimed":
-                ttl = -2
+                due, ttl, now_state = _first_due(each, score), -2, state
             else:
                 # somebody may have taken the TTL away, or given one, since the index was told
-                state = "parked" if ttl == -1 else "waiting"
-            yield self._timer(member, state, as_ms(score), int(ttl), now, record)
+                due, ttl, now_state = score, int(each), "parked" if each == -1 else "waiting"
+            yield self._place(row), self._timer(member, now_state, as_ms(due), ttl, now, record)
+
+
+def _first_due(claim: bytes | None, lease_end: float) -> float:
+    due = (claim or b"").split(b":")[1:2]
+    return float(due[0]) if due and due[0].isdigit() else lease_end

@@ -8,8 +8,10 @@ from typing import Any
 
 from celery_redis_expiry.errors import NotReplicated, StoreUnavailable
 from celery_redis_expiry.keys import new_token, shard_of, text
+from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store.cut import Cut
 from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.users import CONTENTION
 from celery_redis_expiry.timer import LATEST, Claimed, DeadLetter, Outcome, Request, Timer
@@ -228,13 +230,14 @@ class Store(Cut):
             low, high: of those that wait, due times in ms since the epoch, both included.
             page: how many are read in one round trip, of each shard.
         """
-        bounds = (low or None, high if high < LATEST else None)
-        each = {
-            "waiting": lambda shard: shard.waiting(*bounds, page),
-            "parked": lambda shard: shard.parked(page),
-            "claimed": lambda shard: shard.being_published(page),
-        }[state]
-        return heapq.merge(*map(each, self.shards), key=_due)
+        return (timer for _, timer in self.listed(state, Selection(low=low, high=high), page=page))
+
+    def listed(
+        self, state: str, selection: Selection, *, after: Place | None = None, page: int = PAGE
+    ) -> Iterator[tuple[Place, Timer]]:
+        """The same, with their places, from a place on. See `Listing.listed`."""
+        each = [shard.listed(state, selection, after, page) for shard in self.shards]
+        return heapq.merge(*each, key=_place)
 
     def ownership(self) -> tuple[str, str, str] | None:
         """Whose namespace this is. See `Namespace.ownership`."""
@@ -290,5 +293,5 @@ class Store(Cut):
         return self.shards[letter.shard].discard(letter)
 
 
-def _due(timer: Timer) -> float:
-    return timer.due.timestamp() if timer.due else 0.0
+def _place(listed: tuple[Place, Timer]) -> Place:
+    return listed[0]
