@@ -32,6 +32,10 @@ class NamespaceTaken(NotConfigured):
     """The namespace in this Redis belongs to another app or to another broker."""
 
 
+class BadExport(ExpiryError):
+    """A file is no export, or of a newer release, or of another app, or incomplete."""
+
+
 class StoreUnavailable(ExpiryError):
     """Redis can't be reached, is read-only, or refused the command."""
 

@@ -25,6 +25,7 @@ NAMES = (
     "look",
     "prolong",
     "put",
+    "read",
     "recover",
     "release",
     "retry",

@@ -171,6 +171,34 @@ class Claimed:
 
 
 @dataclass(frozen=True)
+class Lain:
+    """A timer or dead letter as it lies in Redis: all there is to put it elsewhere.
+
+    Attributes:
+        member: see `keys`.
+        id: the task id.
+        home: the sorted set that it lies in: `due`, `parked` or `dead`.
+        score: in it, ms since the epoch.
+        expiry: of its trigger key, ms since the epoch; `-` for a key without TTL, empty for no key.
+        named, known: whether its name, its task id, means this very one.
+        record: the stored record.
+        claim: what is known of its attempts, see `keys`; empty if there were none.
+        reason: of a dead letter, as it lies in Redis.
+    """
+
+    member: str
+    id: str
+    home: str
+    score: int
+    expiry: str
+    named: bool
+    known: bool
+    record: bytes = field(repr=False)
+    claim: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class DeadLetter:
     """A timer that can't be published, kept with its reason.
 
@@ -181,6 +209,8 @@ class DeadLetter:
         reason: why.
         origin: the worker that gave it up.
         shard: the number of its shard.
+        id: the task id.
+        task: the name of the task, or of the canvas type; "?" where the stored message is damaged.
     """
 
     member: str
@@ -189,6 +219,8 @@ class DeadLetter:
     reason: str
     origin: str = ""
     shard: int = 0
+    id: str = ""
+    task: str = "?"
 
 
 def as_datetime(ms: int) -> datetime:

@@ -7,7 +7,18 @@ from typing import Any
 import click
 from celery.bin.base import handle_preload_options
 
-from celery_redis_expiry.cli import dead, doctor, namespace, stats
+from celery_redis_expiry.cli import (
+    changing,
+    dead,
+    doctor,
+    listing,
+    moving,
+    namespace,
+    purging,
+    showing,
+    stats,
+    watch,
+)
 from celery_redis_expiry.cli.base import Group
 from celery_redis_expiry.plugin import install
 
@@ -21,8 +32,15 @@ def expiry(ctx: click.Context, **_: Any) -> None:
     """Timers kept in Redis (celery-redis-expiry).
 
     Start the worker that fires them with: celery -A proj worker -P expiry -n expiry@%h
+
+    A timer goes by its name (key=) or its task id. Every command prints JSON with --json, and ends with exit
+    code 0 (done), 1 (not found, or failed) or 2 (wrong usage). When something is wrong: doctor, first of all.
     """
 
 
-for command in (doctor.doctor, stats.stats, dead.dead, namespace.adopt, namespace.reshard):
+for command in (
+    *(listing.list_, showing.show, changing.cancel, changing.reschedule, changing.fire),
+    *(dead.dead, stats.stats, watch.watch, doctor.doctor),
+    *(purging.purge, moving.export, moving.import_, namespace.adopt, namespace.reshard),
+):
     expiry.add_command(command)

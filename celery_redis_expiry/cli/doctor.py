@@ -8,8 +8,8 @@ from textwrap import wrap
 from typing import Any
 
 import click
-from celery.bin.base import CeleryCommand, CeleryOption
 
+from celery_redis_expiry.cli.base import Command, json_option, option
 from celery_redis_expiry.doctor import ROLES, Check, Report, examine
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "cyan"}
@@ -18,12 +18,14 @@ WIDTH = 110
 INDENT = 24
 
 
-@click.command(cls=CeleryCommand)
-@click.option("-j", "--json", "as_json", cls=CeleryOption, is_flag=True, help="Print one JSON document.")
-@click.option(
-    "--strict", is_flag=True, help="Exit code 1 for warnings, and for what could not be looked at, too."
+@click.command(
+    cls=Command,
+    examples=("doctor", "doctor --strict --json", "doctor --role producer"),
+    failed="a check failed; with --strict, also a warning, or what could not be looked at",
 )
-@click.option(
+@json_option("one document")
+@option("--strict", is_flag=True, help="Exit code 1 for warnings, and for what could not be looked at, too.")
+@option(
     "-t",
     "--timeout",
     type=click.FloatRange(0.1, 60),
@@ -31,14 +33,14 @@ INDENT = 24
     show_default=True,
     help="Seconds to wait for an answer; a check that takes more than twice as long is given up.",
 )
-@click.option(
+@option(
     "--late",
     type=click.FloatRange(0),
     default=5.0,
     show_default=True,
     help="Seconds after which a due timer counts as overdue.",
 )
-@click.option(
+@option(
     "--role",
     "roles",
     type=click.Choice(ROLES),
@@ -53,7 +55,7 @@ def doctor(
 ) -> None:
     """Look at Redis, broker, workers and timers as this app does, with a remedy for what is wrong.
 
-    Changes nothing. Exit code 0 if nothing fails, else 1.
+    Changes nothing.
     """
     report = examine(ctx.obj.app, timeout=timeout, late=late, roles=roles)
     good = report.ok(strict=strict)

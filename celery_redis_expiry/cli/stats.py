@@ -1,25 +1,77 @@
-"""`celery expiry stats`: how many timers there are."""
+"""`celery expiry stats`: how many timers there are, and what the expiry workers say."""
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import click
-from celery.bin.base import CeleryCommand
 
-from celery_redis_expiry.cli.base import store
+from celery_redis_expiry.cli.base import Command, json_option, option, say_json, store
+from celery_redis_expiry.cli.texts import figure, lateness
+from celery_redis_expiry.cli.workers import Answers, asked
+from celery_redis_expiry.store import snapshot
+
+COUNTS = ("waiting", "due", "parked", "claimed", "dead")
+#: Of what a worker says of itself, what fits a table.
+FIGURES = ("fired", "fired_by_event", "fired_by_sweep", "recovered", "notifications")
 
 
-@click.command(cls=CeleryCommand)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.command(
+    cls=Command,
+    examples=("stats", "stats --json | jq .due", "stats --timeout 0"),
+    failed="Redis can't be reached, or refuses",
+)
+@option(
+    "-t",
+    "--timeout",
+    type=click.FloatRange(0, 60),
+    default=1.0,
+    show_default=True,
+    help="Seconds to wait for the expiry workers' own figures; 0 asks none of them.",
+)
+@json_option("one document")
 @click.pass_context
-def stats(ctx: click.Context, as_json: bool) -> None:
-    """How many timers are waiting, parked, claimed and dead."""
+def stats(ctx: click.Context, timeout: float, as_json: bool) -> None:
+    """Count the timers, and tell what the expiry workers say of themselves.
+
+    \b
+    waiting  in the due index, those that are due among them
+    due      should have fired by now, and wait for a worker
+    parked   have a trigger key without TTL, and fire when it gets one
+    claimed  are being published
+    dead     could not be published
+
+    A worker that does not answer in time is listed all the same. lateness: p50/p99/max of the last minutes.
+    """
     timers = store(ctx)
-    counts = timers.counts()
+    now = snapshot(timers)
+    counts = {name: getattr(now, name) for name in COUNTS}
+    workers = asked(ctx.obj.app, now.workers, timeout)
     if as_json:
-        click.echo(json.dumps({"redis": timers.location.url, "namespace": timers.namespace, **counts}))
+        told = {"redis": timers.location.url, "namespace": timers.namespace, **counts}
+        say_json(ctx, {**told, "workers": workers})
         return
-    click.echo(f"{timers.location.url}, namespace {timers.namespace}")
+    ctx.obj.echo(f"{timers.location.url}, namespace {timers.namespace}")
     for name, count in counts.items():
-        click.echo(f"{name:>10}  {count}")
+        bad = count and name in ("due", "dead")
+        ctx.obj.echo(ctx.obj.style(f"{name:>10}  {count}", fg="red" if bad else None))
+    for line in _lines(workers):
+        ctx.obj.echo(line)
+
+
+def _lines(workers: Answers) -> list[str]:
+    if not workers:
+        return ["no expiry worker is running"]
+    lines = []
+    for name, told in sorted(workers.items()):
+        figures = ", ".join(_figures(told)) if told else "did not answer"
+        lines.append(f"{name}: {figures}")
+    return lines
+
+
+def _figures(told: dict[str, Any]) -> list[str]:
+    figures = [f"{name.replace('_', ' ')} {figure(told[name])}" for name in FIGURES if name in told]
+    late = told.get("lateness") or {}
+    if late.get("count"):
+        figures.append("lateness " + "/".join(lateness(late.get(each)) for each in ("p50", "p99", "max")))
+    return figures

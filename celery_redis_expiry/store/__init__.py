@@ -9,19 +9,28 @@ from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.settings import NAMESPACE, Settings
 from celery_redis_expiry.store.link import Link
-from celery_redis_expiry.store.resharding import Unready, reshard, stored
+from celery_redis_expiry.store.listing import Place
+from celery_redis_expiry.store.purging import Purged, purge
+from celery_redis_expiry.store.resharding import Unready, awake, reshard, stored
 from celery_redis_expiry.store.shard import Shard
+from celery_redis_expiry.store.snapshot import Snapshot, snapshot
 from celery_redis_expiry.store.store import Store
 from celery_redis_expiry.store.workers import RECHECK_MS, Look
 
 __all__ = [
     "RECHECK_MS",
     "Look",
+    "Place",
+    "Purged",
     "Shard",
+    "Snapshot",
     "Store",
     "Unready",
+    "awake",
     "new_store",
+    "purge",
     "reshard",
+    "snapshot",
     "store_of",
     "stored",
     "use_store",

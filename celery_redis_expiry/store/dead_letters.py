@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kombu.utils.json import loads
 
+from celery_redis_expiry.content import told
 from celery_redis_expiry.keys import label_of, new_token, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.timer import DeadLetter, Stored, Undecodable, as_datetime, as_ms, shown
@@ -14,16 +15,26 @@ class DeadLetters(ShardBase):
         """The dead letters, newest first."""
         with self._translated():
             rows = self._client.zrevrange(self.keys.dead, offset, offset + limit - 1, withscores=True)
-            reasons = self._client.hmget(self.keys.reasons, [name for name, _ in rows]) if rows else []
+            names = [name for name, _ in rows]
+            reasons = self._client.hmget(self.keys.reasons, names) if rows else []
+            records = self._client.hmget(self.keys.timers, names) if rows else []
         return [
-            self._letter(name, buried, reason) for (name, buried), reason in zip(rows, reasons, strict=True)
+            self._letter(name, buried, reason, record)
+            for (name, buried), reason, record in zip(rows, reasons, records, strict=True)
         ]
 
-    def _letter(self, name: bytes, buried: float, reason: bytes | None) -> DeadLetter:
+    def _letter(
+        self, name: bytes, buried: float, reason: bytes | None, record: bytes | None = None
+    ) -> DeadLetter:
         member = text(name)
         label = shown(label_of(member) or member)
         why, origin = _told(reason)
-        return DeadLetter(member, label, as_datetime(as_ms(buried)), why, origin, self.number)
+        try:
+            stored = Stored.decode(record or b"")
+            id, task = stored.id, told(stored.content).task
+        except Undecodable:
+            id, task = label, "?"
+        return DeadLetter(member, label, as_datetime(as_ms(buried)), why, origin, self.number, id, task)
 
     def trim(self, most: int, age: float, limit: int = 100) -> list[DeadLetter]:
         """Forget the oldest dead letters where there are too many, or they are too old.

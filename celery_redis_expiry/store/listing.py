@@ -11,7 +11,7 @@ from celery_redis_expiry.store.base import ShardBase
 from celery_redis_expiry.timer import Timer, as_ms
 
 #: Which index holds the timers of a state.
-INDEXES = {"waiting": "due", "parked": "parked", "claimed": "claimed"}
+INDEXES = {"waiting": "due", "parked": "parked", "claimed": "claimed", "dead": "dead"}
 
 Row = tuple[str, float]
 
@@ -46,7 +46,7 @@ class Listing(ShardBase):
                 if selection.takes_label(label_of(row[0])) and (after is None or self._place(row) > after)
             ]
             if chosen:
-                yield from self._timers(chosen, state)
+                yield from self.timers_of(chosen, state)
 
     def pages(
         self, state: str, selection: Selection, page: int, after: Place | None = None
@@ -82,10 +82,21 @@ class Listing(ShardBase):
             if len(rows) < page + again:
                 return
 
+    def chosen(self, state: str, rows: Sequence[Row], selection: Selection) -> list[str]:
+        """Those of a page's members that are meant."""
+        rows = [row for row in rows if selection.takes_label(label_of(row[0]))]
+        if selection.by_label or not rows:
+            return [member for member, _ in rows]
+        trigger = len(self.keys.trigger(""))
+        return [
+            timer.trigger_key[trigger:] for _, timer in self.timers_of(rows, state) if selection.takes(timer)
+        ]
+
     def _place(self, row: Row) -> Place:
         return Place(as_ms(row[1]), self.number, row[0].partition(":")[0])
 
-    def _timers(self, rows: Sequence[Row], state: str) -> Iterator[tuple[Place, Timer]]:
+    def timers_of(self, rows: Sequence[Row], state: str) -> Iterator[tuple[Place, Timer]]:
+        """What is known of these members of an index, with their places."""
         k = self.keys
         members = [member for member, _ in rows]
         with self._translated():

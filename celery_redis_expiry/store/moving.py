@@ -1,9 +1,16 @@
-"""What resharding does to a shard: what lies there, out and in."""
+"""What lies in a shard, out and in: for another number of shards, and for another Redis."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from celery_redis_expiry.keys import label_of, new_token, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
+from celery_redis_expiry.timer import Lain, as_ms
+
+#: Within how many ms of its indexed due time a trigger key counts as expiring at just that time: before Redis
+#: 7 a script's TIME and PTTL are a millisecond apart now and then.
+NEARLY = 2
 
 
 class Moving(ShardBase):
@@ -18,49 +25,77 @@ class Moving(ShardBase):
             rows = self._client.zrange(getattr(self.keys, home), offset, offset + count - 1)
         return [text(row) for row in rows]
 
-    def put(self, source: Moving, member: str, id: str, home: str, record: bytes) -> None:
-        """Put a timer or dead letter of another shard here, as it lies there."""
-        k, label = source.keys, label_of(member)
+    def read(self, home: str, members: Sequence[str]) -> list[Lain]:
+        """What lies of these members, of those that are at `home`: `due`, `parked` or `dead`."""
+        if not members:
+            return []
+        k = self.keys
         with self._translated():
-            # one script: its clock and the TTL are of the same moment
-            now, _, _, pttl, _ = self._scripts.inspect(
-                keys=[k.due, k.timers, k.parked, k.claimed, k.claims, k.trigger(member)], args=[member]
-            )
-            pipe = self._client.pipeline(transaction=False)
-            pipe.zscore(getattr(k, home), member)
-            pipe.hget(k.names, label)
-            pipe.hget(k.ids, id)
-            pipe.hget(k.claims, member)
-            pipe.hget(k.reasons, member)
-            score, named, known, claim, reason = pipe.execute()
-            if score is None:
-                return
-            expiry = {-2: "", -1: "-"}.get(int(pttl), int(now) + int(pttl))
-            this = member.encode()
-            self._scripts.put(
-                keys=self._all_keys(member),
-                args=[
-                    *(member, label, id, home, f"{score:.0f}", expiry),
-                    *(int(named == this), int(known == this)),
-                    *(record, claim or b"", reason or b""),
+            now, flat = self._scripts.read(
+                keys=[
+                    *(k.due, k.timers, k.names, k.ids, k.parked, k.claims, k.dead, k.reasons),
+                    *map(k.trigger, members),
                 ],
+                args=[home, *members],
             )
+        found = []
+        for i in range(0, len(flat), 9):
+            member, score, pttl, id, named, known, record, claim, reason = flat[i : i + 9]
+            at, expiry = as_ms(score), int(now) + int(pttl)
+            if home == "due" and abs(expiry - at) <= NEARLY:
+                expiry = at
+            found.append(
+                Lain(
+                    *(text(member), text(id), home, at),
+                    expiry={-2: "", -1: "-"}.get(int(pttl), str(expiry)),
+                    named=bool(named),
+                    known=bool(known),
+                    record=record,
+                    claim=text(claim),
+                    reason=text(reason),
+                )
+            )
+        return found
+
+    def put(self, items: Sequence[Lain], *, moving: bool = False) -> list[tuple[str, str]]:
+        """Put here what lay elsewhere.
+
+        Arguments:
+            moving: by a resharding: what is here already is put once more.
+
+        Returns:
+            For each `put`; `here`, where it is already; or `taken`, with the member that has its name or
+            task id.
+        """
+        if not items:
+            return []
+        k = self.keys
+        args: list[str | int | bytes] = ["" if moving else self.shards, k.wake]
+        for each in items:
+            args += [each.member, label_of(each.member), each.id, each.home, each.score, each.expiry]
+            args += [int(each.named), int(each.known), each.record, each.claim, each.reason]
+        with self._translated():
+            answers = self._scripts.put(
+                keys=[
+                    *(k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.dead, k.reasons),
+                    *(k.pacers, k.namespace, *(k.trigger(each.member) for each in items)),
+                ],
+                args=args,
+            )
+        if answers[0][0] == b"shards":
+            raise self.recut(text(answers[0][1]))
+        return [(text(status), text(member)) for status, member in answers]
 
     def drop(self, member: str, id: str) -> bool:
         """Forget a timer or dead letter that was put into another shard; False if it was gone already."""
+        k = self.keys
         with self._translated():
             return bool(
                 self._scripts.drop(
-                    keys=[*self._all_keys(member), self.keys.answer(new_token())],
+                    keys=[
+                        *(k.due, k.timers, k.names, k.ids, k.parked, k.claims, k.dead, k.reasons),
+                        *(k.trigger(member), k.answer(new_token())),
+                    ],
                     args=[REMEMBER_MS, member, label_of(member), id],
                 )
             )
-
-    def record(self, member: str) -> bytes:
-        """The stored record of a member."""
-        with self._translated():
-            return self._client.hget(self.keys.timers, member) or b""
-
-    def _all_keys(self, member: str) -> list[str]:
-        k = self.keys
-        return [k.due, k.timers, k.names, k.ids, k.parked, k.claims, k.dead, k.reasons, k.trigger(member)]

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from celery_redis_expiry.keys import text
 from celery_redis_expiry.store.base import ShardBase
+
+
+def wakings(pacers: Iterable[tuple[bytes, float]], now: int) -> dict[str, float]:
+    """Node names, and in how many seconds each wakes, of what they announced, the last to wake first."""
+    workers: dict[str, float] = {}
+    for pacer, wake in pacers:
+        # of one that was killed and started again, the last to wake is the one that lives
+        workers.setdefault(text(pacer).rpartition(":")[0], (wake - now) / 1000)
+    return workers
 
 
 class Overview(ShardBase):
@@ -11,12 +22,18 @@ class Overview(ShardBase):
         """The expiry workers by node name, and in how many seconds each wakes; below 0, it should have."""
         with self._translated():
             pacers = self._client.zrevrange(self.keys.pacers, 0, -1, withscores=True)
-            now = self.now()
-        workers: dict[str, float] = {}
-        for pacer, wake in pacers:
-            # of one that was killed and started again, the last to wake is the one that lives
-            workers.setdefault(text(pacer).rpartition(":")[0], (wake - now) / 1000)
-        return workers
+            return wakings(pacers, self.now())
+
+    def kept(self, member: str) -> tuple[bytes, str, float | None]:
+        """The stored record of a timer or dead letter, its claim, and the end of its lease, if any."""
+        k = self.keys
+        with self._translated():
+            pipe = self.server().pipeline(transaction=False)
+            pipe.hmget(k.timers, [member])
+            pipe.hmget(k.claims, [member])
+            pipe.zscore(k.claimed, member)
+            [record], [claim], lease_end = pipe.execute()
+        return record or b"", text(claim or b""), lease_end
 
     def size(self) -> int:
         """How many timers and dead letters lie here."""

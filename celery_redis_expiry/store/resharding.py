@@ -7,13 +7,12 @@ interrupted run is finished by the next one: each timer is put into its new shar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.keys import label_of, shard_of
 from celery_redis_expiry.store.cut import RESHARDING, Cut
 from celery_redis_expiry.store.shard import Shard
-from celery_redis_expiry.timer import Stored, Undecodable
 
 #: How many members are looked at in one round trip.
 PAGE = 200
@@ -84,12 +83,18 @@ def _old_number(store: Cut, number: int) -> int:
     return int(old)
 
 
-def _without_workers(shards: list[Shard]) -> None:
-    awake = {worker for shard in shards for worker, wakes in shard.announced().items() if wakes > -SILENT}
-    if awake:
+def awake(shards: Sequence[Shard]) -> list[str]:
+    """The expiry workers that fire timers of these shards. One that was killed is told for two minutes."""
+    return sorted(
+        {worker for shard in shards for worker, wakes in shard.announced().items() if wakes > -SILENT}
+    )
+
+
+def _without_workers(shards: Sequence[Shard]) -> None:
+    if workers := awake(shards):
         raise Unready(
-            f"stop the expiry workers first: {', '.join(sorted(awake))}. One that was killed is forgotten "
-            "after two minutes"
+            f"stop the expiry workers first: {', '.join(workers)}. One that was killed is forgotten after "
+            "two minutes"
         )
 
 
@@ -115,12 +120,8 @@ def _strays(shard: Shard, number: int, progress: Callable[[int], None]) -> Itera
 
 
 def _move(source: Shard, target: Shard, member: str, home: str) -> None:
-    record = source.record(member)
-    try:
-        id = Stored.decode(record).id
-    except Undecodable:
-        id = label_of(member)
-    target.put(source, member, id, home, record)
-    if not source.drop(member, id):
-        # somebody discarded it between the two steps
-        target.drop(member, id)
+    for each in source.read(home, [member]):
+        target.put([each], moving=True)
+        if not source.drop(member, each.id):
+            # somebody discarded it between the two steps
+            target.drop(member, each.id)

@@ -43,8 +43,11 @@ ROLES = {
         ("time", "zcount"),
     ),
     "operator": Role(
-        ("enter", "retry", "discard", "inspect", "put", "drop", "recover"),
-        ("hget", "hmget", "hset", "zcard", "zrange", "zrevrange", "zscore", "time"),
+        (
+            *("enter", "schedule", "inspect", "cancel"),  # whoever reschedules and fires is a producer
+            *("retry", "discard", "read", "put", "drop", "recover"),
+        ),
+        ("hget", "hmget", "hset", "pttl", "zcard", "zcount", "zrange", "zrangebyscore", "zrevrange", "time"),
     ),
 }
 #: Without these timers fire, but some of them late.

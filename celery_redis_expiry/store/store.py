@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from celery_redis_expiry.errors import NotReplicated, StoreUnavailable
-from celery_redis_expiry.keys import new_token, shard_of, text
+from celery_redis_expiry.keys import label_of, new_token, shard_of, text
 from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store.cut import Cut
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.users import CONTENTION
-from celery_redis_expiry.timer import LATEST, Claimed, DeadLetter, Outcome, Request, Timer
+from celery_redis_expiry.timer import LATEST, Claimed, DeadLetter, Lain, Outcome, Request, Timer
 
 #: What an outcome says of a timer that waits now.
 STORED = ("scheduled", "extended", "kept")
@@ -114,7 +114,7 @@ class Store(Cut):
             if found is None:
                 return None
             with self._recut() as current:
-                answer, id = shard.cancel(found, token)
+                [(answer, id)] = shard.cancel([found], token)
             if not current():
                 continue
             if answer == "cancelled":
@@ -239,17 +239,62 @@ class Store(Cut):
         each = [shard.listed(state, selection, after, page) for shard in self.shards]
         return heapq.merge(*each, key=_place)
 
+    def now(self) -> int:
+        """Redis's clock, ms: of a Cluster that of the first shard's server."""
+        return self.shards[0].now()
+
+    def put(self, items: Sequence[Lain], *, replace: bool = False) -> list[str]:
+        """Put here what lay in another Redis.
+
+        Arguments:
+            replace: cancel what waits under the name or task id of one of them.
+
+        Returns:
+            For each `put`; `replaced`; `here`, where it is already; or `kept`, where another timer waits
+            under its name or task id.
+
+        Raises:
+            StoreFull: Redis is at its maxmemory; a part may have been stored.
+        """
+        self._record("operator")
+        answers = [""] * len(items)
+        with self._recut() as current:
+            shards = self.shards
+            groups: dict[int, list[int]] = {}
+            for i, each in enumerate(items):
+                groups.setdefault(shard_of(label_of(each.member), len(shards)), []).append(i)
+            for number, group in groups.items():
+                stored = shards[number].put([items[i] for i in group])
+                for i, answer in zip(group, stored, strict=True):
+                    answers[i] = self._settled(shards[number], items[i], answer, replace)
+        if not current():
+            raise self._restless()
+        return answers
+
+    def _settled(self, shard: Shard, item: Lain, answer: tuple[str, str], replace: bool) -> str:
+        status, member = answer
+        if status != "taken":
+            return status
+        if replace and shard.cancel([member], new_token())[0][0] != "claimed":
+            [(status, _)] = shard.put([item])
+        return {"taken": "kept", "put": "replaced"}.get(status, status)
+
+    def recover(self) -> int:
+        """Release what dead workers had claimed, as an expiry worker does by itself; returns how many."""
+        self.permit("operator")
+        recovered = 0
+        for shard in self.shards:
+            while count := shard.recover(PAGE):
+                recovered += count
+        return recovered
+
     def ownership(self) -> tuple[str, str, str] | None:
         """Whose namespace this is. See `Namespace.ownership`."""
         return self.shards[0].ownership()
 
     def announced(self) -> dict[str, float]:
         """The expiry workers, and in how many seconds each wakes, of its shards the first."""
-        workers: dict[str, float] = {}
-        for shard in self.shards:
-            for worker, wakes in shard.announced().items():
-                workers[worker] = min(wakes, workers.get(worker, wakes))
-        return workers
+        return soonest(shard.announced() for shard in self.shards)
 
     def overdue(self, seconds: float) -> tuple[int, float]:
         """How many timers were due more than `seconds` ago, and how long ago the oldest of them was."""
@@ -291,6 +336,15 @@ class Store(Cut):
         """Forget a dead letter for good; False if there is none."""
         self.permit("operator")
         return self.shards[letter.shard].discard(letter)
+
+
+def soonest(announced: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Of what workers announced in several shards, when each wakes first."""
+    workers: dict[str, float] = {}
+    for each in announced:
+        for worker, wakes in each.items():
+            workers[worker] = min(wakes, workers.get(worker, wakes))
+    return workers
 
 
 def _place(listed: tuple[Place, Timer]) -> Place:

@@ -111,25 +111,27 @@ class Users(ShardBase):
             return None
         return self._timer(found, state.decode(), as_ms(due), int(ttl), int(now), record)
 
-    def cancel(self, found: str, token: str) -> tuple[str, str]:
-        """Forget the timer of this member if it is waiting.
+    def cancel(self, members: Sequence[str], token: str) -> list[tuple[str, str]]:
+        """Forget those of these timers that wait: for each `cancelled` and its task id, `claimed`, or `gone`.
 
-        Returns:
-            `cancelled`, `claimed` or `gone`, and the task id.
+        Arguments:
+            token: of this call; a repetition with the same one gets the same answer.
         """
+        if not members:
+            return []
         k = self.keys
         with self._translated():
-            answer = text(
-                self._scripts.cancel(
-                    keys=[
-                        k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token),
-                        k.trigger(found), k.namespace,
-                    ],
-                    args=[REMEMBER_MS, found, label_of(found), self.shards],
-                )
-            )  # fmt: skip
-        outcome, _, id = answer.partition(":")
-        if outcome not in ("cancelled", "claimed", "gone"):
-            raise self.recut(answer)
+            answers = self._scripts.cancel(
+                keys=[
+                    *(k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token)),
+                    *(k.namespace, *map(k.trigger, members)),
+                ],
+                args=[REMEMBER_MS, self.shards, *members],
+            )
+        outcomes = [text(answer).partition(":")[::2] for answer in answers]
+        if outcomes[0][0] not in ("cancelled", "claimed", "gone"):
+            raise self.recut(outcomes[0][0])
         # a damaged message has lost its task id
-        return outcome, id or label_of(found)
+        return [
+            (outcome, id or label_of(member)) for (outcome, id), member in zip(outcomes, members, strict=True)
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,6 +223,7 @@ class Lives:
         store.bury(buried, "why", "test")
         store.claim([(members["stale"], True)], token="stale", lease=0)
         [self.letter] = store.dead_letters()
+        [self.lain] = store.read("due", [self.due])
 
     def calls(self) -> dict[str, Any]:
         store = self.store
@@ -230,9 +232,10 @@ class Lives:
             "schedule": lambda: schedule(self.app, "new"),
             "replace": lambda: schedule(self.app, "due"),
             "extend": lambda: schedule(self.app, "parked", if_exists="extend"),
-            "cancel": lambda: store.cancel(raw_due, "u"),
+            "cancel": lambda: store.cancel([raw_due], "u"),
             "trim": lambda: store.trim(0, 60),
-            "put": lambda: store.put(store, raw_due, "x", "due", b""),
+            "put": lambda: store.put([self.lain], moving=True),
+            "put anew": lambda: store.put([replace(self.lain, member="g:new")]),
             "drop": lambda: store.drop(raw_due, "x"),
             "touch": lambda: store.touch([raw_due, self.parked]),
             "claim": lambda: (

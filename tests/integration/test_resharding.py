@@ -119,10 +119,10 @@ def test_an_interrupted_one_is_finished_by_the_next(make_app: Any, monkeypatch: 
     before = fill(app)
     put, calls = Moving.put, 0
 
-    def failing(self: Moving, *args: Any) -> None:
+    def failing(self: Moving, *args: Any, **how: Any) -> None:
         nonlocal calls
         calls += 1
-        put(self, *args)
+        put(self, *args, **how)
         if calls == 30:
             raise StoreUnavailable("gone, between the two steps")
 
@@ -157,7 +157,7 @@ def test_nor_while_one_is_a_little_late(make_app: Any) -> None:
     store = store_of(app)
     [shard] = store.shards
     shard.look("late@host:token", limit=10, parked=0)
-    store.link.client.zadd(shard.keys.pacers, {"late@host:token": shard._now() - 5_000})
+    store.link.client.zadd(shard.keys.pacers, {"late@host:token": shard.now() - 5_000})
     with pytest.raises(Unready, match="late@host"):
         reshard(store, 8)
 
