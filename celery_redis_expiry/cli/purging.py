@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from celery_redis_expiry.changing import tell_cancelled
 from celery_redis_expiry.cli.base import SPARE_ASKING, Command, json_option, option, progress, say_json, store
 from celery_redis_expiry.cli.selecting import selecting, selection
 from celery_redis_expiry.selection import Selection
@@ -35,7 +36,9 @@ def purge(ctx: click.Context, /, force: bool, as_json: bool, **filters: Any) -> 
         ctx.obj.error(_warning(ctx, wanted, length, f"{timers.location.url}, namespace {timers.namespace}"))
         click.confirm("Are you sure?", abort=True, err=True)
     with progress(ctx, length, "purging") as advance:
-        purged, claimed = purge_timers(timers, wanted, advance)
+        purged, claimed = purge_timers(
+            timers, wanted, cancelled=lambda ids: tell_cancelled(ctx.obj.app, ids), progress=advance
+        )
     if as_json:
         say_json(ctx, {"purged": purged, "claimed": claimed})
         return

@@ -23,10 +23,17 @@ class Purged(NamedTuple):
     claimed: int
 
 
-def purge(store: Store, selection: Selection, progress: Callable[[int], None] = lambda seen: None) -> Purged:
+def purge(
+    store: Store,
+    selection: Selection,
+    *,
+    cancelled: Callable[[list[str]], None] = lambda ids: None,
+    progress: Callable[[int], None] = lambda seen: None,
+) -> Purged:
     """Forget the timers that are meant and wait. One that is being published is left to finish.
 
     Arguments:
+        cancelled: called with the task ids of those that will not fire, page by page.
         progress: called with how many timers have been looked at since the last call.
 
     Raises:
@@ -42,14 +49,14 @@ def purge(store: Store, selection: Selection, progress: Callable[[int], None] = 
             rows = next(pages, None)
             while rows is not None:
                 outcomes = _purge_page(shard, state, rows, selection)
-                purged += sum(outcome == "cancelled" for outcome in outcomes.values())
-                claimed += sum(outcome == "claimed" for outcome in outcomes.values())
+                ids = [id for outcome, id in outcomes.values() if outcome == "cancelled"]
+                cancelled(ids)
+                purged += len(ids)
+                claimed += sum(outcome == "claimed" for outcome, _ in outcomes.values())
                 progress(len(rows))
                 # those of the page's last due time shift the ones that are read next
-                ties = sum(
-                    score == rows[-1][1] and outcomes.get(member) in ("cancelled", "gone")
-                    for member, score in rows
-                )
+                gone = {member for member, (outcome, _) in outcomes.items() if outcome != "claimed"}
+                ties = sum(score == rows[-1][1] and member in gone for member, score in rows)
                 try:
                     rows = pages.send(ties)
                 except StopIteration:
@@ -59,11 +66,13 @@ def purge(store: Store, selection: Selection, progress: Callable[[int], None] = 
     return Purged(purged, claimed)
 
 
-def _purge_page(shard: Shard, state: str, rows: list[Row], selection: Selection) -> dict[str, str]:
-    outcomes: dict[str, str] = {}
+def _purge_page(
+    shard: Shard, state: str, rows: list[Row], selection: Selection
+) -> dict[str, tuple[str, str]]:
+    """What became of each member that is meant, and its task id."""
+    outcomes: dict[str, tuple[str, str]] = {}
     members = shard.chosen(state, rows, selection)
     for start in range(0, len(members), BULK):
         batch = members[start : start + BULK]
-        answers = shard.cancel(batch, new_token())
-        outcomes.update(zip(batch, (answer for answer, _ in answers), strict=True))
+        outcomes.update(zip(batch, shard.cancel(batch, new_token()), strict=True))
     return outcomes
