@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
-from typing import Any, TextIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any, TextIO
 
 import click
 
@@ -30,9 +35,9 @@ OUTCOMES = ("good", "put", "replaced", "here", "kept", "bad")
     examples=("export timers.jsonl", "export | gzip > timers.jsonl.gz"),
     failed="not everything could be exported, see stderr; or Redis can't be reached",
 )
-@argument("file", type=click.File("w", encoding="ascii", atomic=True), default="-")
+@argument("file", type=click.Path(dir_okay=False, writable=True, allow_dash=True), default="-")
 @click.pass_context
-def export(ctx: click.Context, file: TextIO) -> None:
+def export(ctx: click.Context, file: str) -> None:
     """Write all timers and dead letters to FILE, as JSON lines; without FILE, to stdout.
 
     Nothing is changed: the timers go on waiting here. The file holds the arguments of the tasks. It is no
@@ -49,9 +54,9 @@ def export(ctx: click.Context, file: TextIO) -> None:
         timers.recover()
     counts = timers.counts()
     length = sum(counts.values()) - counts["claimed"]
-    with progress(ctx, length, "exporting") as advance, file:
+    with progress(ctx, length, "exporting") as advance, _whole(file) as out:
         for line in exported(timers, advance):
-            file.write(line + "\n")
+            out.write(line + "\n")
     if claimed := timers.counts()["claimed"]:
         ctx.obj.error(
             f"{claimed} timers are claimed by a worker, and not in the file: wait until their lease ends, "
@@ -122,6 +127,26 @@ def import_(
         ctx.obj.echo(", ".join(f"{counts[name]} {name}" for name in OUTCOMES if name in counts) or "0 timers")
     if counts.get("bad"):
         ctx.exit(FAILED)
+
+
+@contextmanager
+def _whole(file: str) -> Iterator[IO[str]]:
+    """Write to a file that is there once it is complete, and not before; for its owner alone."""
+    if file == "-":
+        yield sys.stdout
+        return
+    path = Path(file)
+    try:
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
+            partial = Path(out.name)
+            try:
+                yield out
+                out.flush()
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as exc:
+        raise click.FileError(file, exc.strerror) from exc
 
 
 def _length(first: str) -> int:

@@ -2,12 +2,28 @@
 -- KEYS: due timers names ids parked claims dead reasons, then the trigger keys
 -- ARGV: home, then the members
 --   home: due parked dead
--- RETURNS: {now_ms, flat}: per member that is at home member score pttl_ms id named known record claim reason; named,
---   known: 1 where the name, the task id, means this very member
+-- RETURNS: a flat list, per member that is at home: member score expiry id named known record claim reason; expiry: of
+--   its trigger key, ms since the epoch, "-" for a key without TTL, "" for no key; named, known: 1 where the name, the
+--   task id, means this very member
 local homes = {due = KEYS[1], parked = KEYS[5], dead = KEYS[7]}
 local timers, names, ids, claims, reasons = KEYS[2], KEYS[3], KEYS[4], KEYS[6], KEYS[8]
 local home = homes[ARGV[1]]
-local t = redis.call('TIME')
+
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function expiry_of(trigger)
+  local before, after, ttl
+  -- before Redis 7 the clock goes on in a script: a TTL is exact where it did not tick meanwhile
+  for _ = 1, 10 do
+    before, ttl, after = now(), redis.call('PTTL', trigger), now()
+    if before == after then break end
+  end
+  return ttl == -2 and '' or ttl == -1 and '-' or string.format('%.0f', before + ttl)
+end
+
 local flat = {}
 for a = 2, #ARGV do
   local member = ARGV[a]
@@ -19,7 +35,7 @@ for a = 2, #ARGV do
     local id = id_of(record)
     if id == '' then id = label end
     local told = {
-      member, score, redis.call('PTTL', KEYS[a + 7]), id,
+      member, score, expiry_of(KEYS[a + 7]), id,
       redis.call('HGET', names, label) == member and 1 or 0,
       redis.call('HGET', ids, id) == member and 1 or 0,
       record, redis.call('HGET', claims, member) or '', redis.call('HGET', reasons, member) or '',
@@ -27,4 +43,4 @@ for a = 2, #ARGV do
     for _, value in ipairs(told) do flat[#flat + 1] = value end
   end
 end
-return {string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), flat}
+return flat

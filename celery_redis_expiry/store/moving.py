@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from celery_redis_expiry.keys import label_of, new_token, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.timer import Lain, as_ms
-
-#: Within how many ms of its indexed due time a trigger key counts as expiring at just that time: before Redis
-#: 7 a script's TIME and PTTL are a millisecond apart now and then.
-NEARLY = 2
 
 
 class Moving(ShardBase):
@@ -31,31 +28,26 @@ class Moving(ShardBase):
             return []
         k = self.keys
         with self._translated():
-            now, flat = self._scripts.read(
+            flat = self._scripts.read(
                 keys=[
                     *(k.due, k.timers, k.names, k.ids, k.parked, k.claims, k.dead, k.reasons),
                     *map(k.trigger, members),
                 ],
                 args=[home, *members],
             )
-        found = []
-        for i in range(0, len(flat), 9):
-            member, score, pttl, id, named, known, record, claim, reason = flat[i : i + 9]
-            at, expiry = as_ms(score), int(now) + int(pttl)
-            if home == "due" and abs(expiry - at) <= NEARLY:
-                expiry = at
-            found.append(
-                Lain(
-                    *(text(member), text(id), home, at),
-                    expiry={-2: "", -1: "-"}.get(int(pttl), str(expiry)),
-                    named=bool(named),
-                    known=bool(known),
-                    record=record,
-                    claim=text(claim),
-                    reason=text(reason),
-                )
-            )
-        return found
+        return [self._lain(home, *flat[i : i + 9]) for i in range(0, len(flat), 9)]
+
+    def _lain(self, home: str, *fields: Any) -> Lain:
+        member, score, expiry, id, named, known, record, claim, reason = fields
+        return Lain(
+            *(text(member), text(id), home, as_ms(score)),
+            expiry=text(expiry),
+            named=bool(named),
+            known=bool(known),
+            record=record,
+            claim=text(claim),
+            reason=text(reason),
+        )
 
     def put(self, items: Sequence[Lain], *, moving: bool = False) -> list[tuple[str, str]]:
         """Put here what lay elsewhere.
