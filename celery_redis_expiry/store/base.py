@@ -60,7 +60,8 @@ class ShardBase:
 
     def now(self) -> int:
         """The clock of that server, ms."""
-        seconds, micros = self.server().time()
+        with self._translated():
+            seconds, micros = self.server().time()
         return int(seconds) * 1000 + int(micros) // 1000
 
     def _timer(self, member: str, state: str, due: int, ttl: int, now: int, record: bytes) -> Timer:
