@@ -51,5 +51,6 @@ for k = 12, #KEYS do
   local score = tonumber(ARGV[a + 4])
   if answer[1] == 'put' and ARGV[a + 3] == 'due' and (not earliest or score < earliest) then earliest = score end
 end
-wake_pacers(pacers, wake, earliest)
+-- while timers are moved no worker runs
+if shards ~= '' then wake_pacers(pacers, wake, earliest) end
 return answers
