@@ -18,13 +18,16 @@ from celery_redis_expiry import (
     TimerExists,
     cancel,
     get_timer,
+    iter_timers,
     reschedule,
     schedule_many_on_expiry,
     schedule_on_expiry,
 )
 from celery_redis_expiry.keys import PROBE, new_token
-from celery_redis_expiry.store import Shard, Store, reshard, store_of
+from celery_redis_expiry.selection import STATES, Selection
+from celery_redis_expiry.store import Shard, Store, purge, reshard, snapshot, store_of
 from celery_redis_expiry.timer import Claimed, Stored
+from celery_redis_expiry.transfer import exported, imported
 from celery_redis_expiry.worker import notifications, subscription
 from celery_redis_expiry.worker.notifications import Notifications
 from celery_redis_expiry.worker.subscription import Subscription
@@ -60,7 +63,8 @@ class Bench:
         self.mine = Site(server, folder, expiry_redis_url=make_user(server, USER, *roles, without=without))
         if OPERATOR in roles:  # who cuts timers into several shards
             self.full.redis.execute_command("ACL SETUSER", USER, f"~{{expiry.{NAMESPACE}.*}}:*")
-        self.all: Shard = store_of(self.full.app).shards[0]
+        self.all_of_it: Store = store_of(self.full.app)
+        self.all: Shard = self.all_of_it.shards[0]
         self.store: Store = store_of(self.mine.app)
 
     def close(self) -> None:
@@ -454,7 +458,75 @@ def cut_anew(bench: Bench) -> Act:
     return lambda: reshard(bench.store, 2)
 
 
-OPERATES = calls(count, adopt, list_the_dead, retry, discard, cut_anew)
+def list_them(bench: Bench) -> Act:
+    bench.timer(600, key="waiting")
+    parked(bench, "parked")
+    bench.claim(bench.timer(key="claimed"))
+
+    def act() -> None:
+        assert len(list(iter_timers(states=STATES, app=bench.mine.app))) == 3
+
+    return act
+
+
+def show_one(bench: Bench) -> Act:
+    member = bench.timer(600, key="name")
+
+    def act() -> None:
+        assert bench.store.get("name")
+        assert bench.store.shards[0].kept(member)[0]
+
+    return act
+
+
+def watch(bench: Bench) -> Act:
+    bench.timer(600)
+
+    def act() -> None:
+        assert snapshot(bench.store, minutes=2, first=3).waiting == 1
+
+    return act
+
+
+def purge_them(bench: Bench) -> Act:
+    bench.timer(600, key="waiting")
+    parked(bench, "parked")
+
+    def act() -> None:
+        assert purge(bench.store, Selection()).purged == 2
+
+    return act
+
+
+def export_them(bench: Bench) -> Act:
+    bench.timer(600, key="waiting")
+    parked(bench, "parked")
+    dead_letter(bench)
+
+    def act() -> None:
+        assert len(list(exported(bench.store))) == 5
+
+    return act
+
+
+def import_them(bench: Bench) -> Act:
+    bench.timer(600, key="name")
+    lines = list(exported(bench.all_of_it))
+    assert cancel("name", app=bench.full.app)
+    bench.timer(5, key="name")
+    bench.all.look("sleeper", limit=10, parked=0)
+
+    def act() -> None:
+        assert imported(bench.store, lines, replace=True) == {"replaced": 1}
+
+    return act
+
+
+OPERATES = calls(
+    *(count, adopt, list_the_dead, retry, discard, cut_anew),
+    *(list_them, show_one, watch, purge_them, export_them, import_them),
+    *(move, call_off, call_off_parked),
+)
 
 WHO: dict[str, tuple[tuple[Role, ...], Calls]] = {
     "producer": ((PRODUCER,), PRODUCES),
