@@ -33,10 +33,11 @@ def frame(view: View, where: str, zone: tzinfo, *, plain: bool) -> Group:
     """
     parts: list[Any] = [_heading(view, where, zone)]
     if view.error:
-        parts.append(Text(f"Redis is away since {moment(view.away, zone)}: {view.error}", style="bold red"))
+        since = f"Redis is away since {moment(view.away, zone)}: " if view.away else ""
+        parts.append(Text(f"{since}{view.error}", style="bold red"))
     now = view.counted
     if now is not None:
-        style = "dim" if view.error else ""
+        style = "dim" if view.away else ""
         parts += [
             Panel(_figures(view, now), style=style, box=box.ASCII if plain else box.ROUNDED),
             Panel(

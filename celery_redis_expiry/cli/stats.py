@@ -46,7 +46,9 @@ def stats(ctx: click.Context, timeout: float, as_json: bool) -> None:
     timers = store(ctx)
     now = snapshot(timers)
     counts = {name: getattr(now, name) for name in COUNTS}
-    workers = asked(ctx.obj.app, now.workers, timeout)
+    workers, problem = asked(ctx.obj.app, now.workers, timeout)
+    if problem:
+        ctx.obj.error(problem)
     if as_json:
         told = {"redis": timers.location.url, "namespace": timers.namespace, **counts}
         say_json(ctx, {**told, "workers": workers})

@@ -27,8 +27,8 @@ class View:
         counted: what Redis says; the last that it said while it is away; None before it ever answered.
         workers: what the expiry workers say of themselves, None for one that does not answer.
         rate: timers fired a second since the last look, by the workers that answered both times, or None.
-        error: why Redis can't be asked, or None.
-        away: since when it can't, aware, UTC, or None.
+        error: why Redis, or the workers, can't be asked, or None.
+        away: since when Redis can't, aware, UTC, or None.
     """
 
     at: datetime
@@ -88,8 +88,8 @@ class Watcher:
             away = (last.away if last else None) or at
             self._last = View(at, last.counted if last else None, error=str(exc), away=away)
             return self._last
-        workers = asked(self.app, counted.workers, self._patience)
-        self._last = View(at, counted, workers, self._rate(workers))
+        workers, problem = asked(self.app, counted.workers, self._patience)
+        self._last = View(at, counted, workers, self._rate(workers), problem)
         return self._last
 
     def _rate(self, workers: Answers) -> float | None:

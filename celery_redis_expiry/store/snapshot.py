@@ -8,9 +8,10 @@ from heapq import nsmallest
 from typing import Any
 
 from celery_redis_expiry.keys import text
+from celery_redis_expiry.store.operators import soonest
 from celery_redis_expiry.store.overview import wakings
 from celery_redis_expiry.store.shard import Shard
-from celery_redis_expiry.store.store import Store, soonest
+from celery_redis_expiry.store.store import Store
 from celery_redis_expiry.timer import Timer
 
 MINUTE_MS = 60_000

@@ -18,6 +18,7 @@ from celery_redis_expiry.cli.watching import MINUTES, Watcher
 from celery_redis_expiry.store import snapshot, store_of
 from tests.integration.commands import expiry, told
 from tests.servers.cluster import RedisCluster
+from tests.servers.processes import free_port
 from tests.servers.proxy import Proxy
 from tests.site import Site
 
@@ -99,7 +100,7 @@ def test_the_rate_is_of_those_that_answered_twice(site: Site, monkeypatch: pytes
             {"a@host": {"fired": 300, "lateness": {"p50": 0.001, "p99": None}}, "b@host": {"fired": 10}},
         )
     )
-    monkeypatch.setattr("celery_redis_expiry.cli.watching.asked", lambda *_: next(answers))
+    monkeypatch.setattr("celery_redis_expiry.cli.watching.asked", lambda *_: (next(answers), None))
     watcher = Watcher(site.app, 1)
     assert watcher.look().rate is None
     time.sleep(0.01)
@@ -107,6 +108,17 @@ def test_the_rate_is_of_those_that_answered_twice(site: Site, monkeypatch: pytes
     assert view.rate
     assert 0 < view.rate <= 200 / 0.01
     assert view.lateness == {"p50": 0.001}
+
+
+def test_the_broker_is_away(site: Site) -> None:
+    """What Redis says is told all the same."""
+    store_of(site.app).shards[0].look("a@host:token", limit=1, parked=0)
+    site.app.conf.broker_url = f"redis://127.0.0.1:{free_port()}/0"
+    site.app.conf.expiry_redis_url = site.server.url()
+    assert "the workers can't be asked over the broker" in expiry(site.app, "watch", "--once").stdout
+    result = expiry(site.app, "stats")
+    assert "the workers can't be asked over the broker" in result.stderr
+    assert "waiting  0" in result.stdout
 
 
 def test_without_rich(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
