@@ -71,12 +71,14 @@ def json_option(what: str) -> Any:
     return option("-j", "--json", "as_json", is_flag=True, help=f"Print JSON: {what}.")
 
 
-def confirm_option(prompt: str) -> Callable[..., Any]:
-    """Ask before a change that can't be undone, unless told not to."""
-    asking: Callable[..., Any] = click.confirmation_option(
-        *SPARE_ASKING, cls=CeleryOption, prompt=prompt, help="Don't ask."
-    )
-    return asking
+def confirm_option(prompt: str) -> Any:
+    """Ask before a change that can't be undone, on stderr, unless told not to."""
+
+    def ask(ctx: click.Context, param: click.Parameter, spared: bool) -> None:
+        if not spared:
+            click.confirm(prompt, abort=True, err=True)
+
+    return option(*SPARE_ASKING, is_flag=True, expose_value=False, callback=ask, help="Don't ask.")
 
 
 def store(ctx: click.Context) -> Store:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from celery_redis_expiry import schedule_many_on_expiry
+from celery_redis_expiry import schedule_many_on_expiry, schedule_on_expiry
 from tests.servers.workers import environment
 from tests.site import Site
+from tests.waiting import eventually
 
 CELERY = [sys.executable, "-m", "celery", "-A", "ledger_app:app"]
 
@@ -68,6 +69,25 @@ def test_long_work_shows_how_far_it_is(full: Site, terminal: tuple[int, int]) ->
     assert "purging" in written
     assert "100%" in written
     assert "300 timers purged" in written
+
+
+def test_what_was_imported_fires(idle_site: Site) -> None:
+    """One that was due meanwhile, one that falls due; each once, and no other."""
+    for name, seconds in (("due", 0), ("soon", 2), ("later", 600)):
+        schedule_on_expiry(idle_site.record(name), seconds, key=name)
+    file = str(idle_site.folder / "timers.jsonl")
+
+    def expiry(*words: str) -> str:
+        return idle_site.celery("-A", "ledger_app:app", "expiry", *words)
+
+    assert expiry("export", file) == ""
+    assert expiry("purge", "--force") == "3 timers purged\n"
+    worker = idle_site.expiry()
+    assert "stop the expiry workers first" in expiry("import", file)
+    assert expiry("import", "--live", file) == "3 put\n"
+    eventually(lambda: idle_site.queues.llen("celery") == 2, what=lambda: worker.process.tail())
+    assert idle_site.waiting() == 1
+    assert idle_site.stored()["ids"] == 1
 
 
 def test_a_pipe_that_closes(full: Site) -> None:
