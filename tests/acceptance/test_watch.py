@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import pty
-import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Callable, Iterator
-from fcntl import ioctl
 
 import pytest
 
@@ -20,49 +14,11 @@ from celery_redis_expiry import schedule_on_expiry
 from tests.servers.processes import free_port
 from tests.servers.workers import environment
 from tests.site import Site
-from tests.waiting import eventually
+from tests.terminal import Terminal
 
 WATCH = [sys.executable, "-m", "celery", "-A", "ledger_app:app", "expiry", "watch", "--interval", "0.3"]
 #: The terminal's other screen: rich switches to it, and must switch back.
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
-
-
-class Terminal:
-    """A process on a terminal of 120 columns, and what it has written there."""
-
-    def __init__(self, site: Site) -> None:
-        self.ours, theirs = pty.openpty()
-        ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
-        env = environment(site.config) | {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
-        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        self.process = subprocess.Popen(WATCH, env=env, cwd=site.folder, start_new_session=True, **streams)
-        os.close(theirs)
-        self.written = ""
-
-    def read(self) -> str:
-        while select.select([self.ours], [], [], 0.05)[0]:
-            try:
-                chunk = os.read(self.ours, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not chunk:
-                break
-            self.written += chunk.decode(errors="replace")
-        return self.written
-
-    def screen(self) -> str:
-        """The last whole frame, without its colours."""
-        frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.read()).split("celery expiry watch")
-        return frames[-2] if len(frames) > 2 else ""
-
-    def wait_for(self, pattern: str) -> None:
-        eventually(lambda: re.search(pattern, self.screen()), what=lambda: f"{pattern}\n{self.screen()}")
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-        os.close(self.ours)
 
 
 @pytest.fixture
@@ -70,7 +26,7 @@ def terminal(idle_site: Site) -> Iterator[Callable[[], Terminal]]:
     made: list[Terminal] = []
 
     def open_() -> Terminal:
-        made.append(Terminal(idle_site))
+        made.append(Terminal(WATCH, env=environment(idle_site.config), cwd=idle_site.folder))
         return made[-1]
 
     yield open_
