@@ -108,7 +108,7 @@ def _used(role: str, by: str) -> set[str]:
 def _used_in(script: str, by: str) -> set[str]:
     """The commands that a script calls by `call` or `pcall`."""
     text = source(script)
-    for block in PRELUDE.split("\n\n"):
+    for block in source(PRELUDE).split("\n\n"):
         if f"{block.partition('local function ')[2].partition('(')[0]}(" in text:
             text += block
     return {name.lower() for name in re.findall(rf"redis\.{by}\('([A-Z]+)'", text)}
