@@ -14,10 +14,26 @@ from celery.canvas import Signature
 from celery.local import Proxy
 
 from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.guard import Guard
+from celery_redis_expiry.keys import is_ours
 from celery_redis_expiry.timer import LATEST
 
 IF_EXISTS = ("replace", "keep", "extend", "raise")
 NAME_LENGTH = 256
+#: How many keys a guard may have.
+GUARD_KEYS = 16
+#: What an item of a bulk may say.
+ITEM = {
+    "signature",
+    "seconds",
+    "at",
+    "key",
+    "if_exists",
+    "max_wait",
+    "unless_exists",
+    "only_if_exists",
+    "app",
+}
 
 
 def app_of(app: Any, signature: Signature | None = None) -> Any:
@@ -29,7 +45,7 @@ def app_of(app: Any, signature: Signature | None = None) -> Any:
 def item_arguments(item: Any) -> dict[str, Any]:
     """The arguments of `schedule_on_expiry` that an item of a bulk stands for."""
     if isinstance(item, Mapping) and not isinstance(item, Signature):
-        unknown = set(item) - {"signature", "seconds", "at", "key", "if_exists", "app"}
+        unknown = set(item) - ITEM
         if unknown or "signature" not in item:
             raise InvalidTimer(
                 "an item must be a (signature, seconds) pair or a dict of schedule_on_expiry's arguments; "
@@ -70,16 +86,63 @@ def checked_choice(if_exists: Any) -> None:
 
 
 def checked_name(key: Any) -> str | None:
-    if key is None:
-        return None
-    if not isinstance(key, str) or not key:
-        raise InvalidTimer(f"key must be a name of at least one character, not {key!r}")
-    if len(key) > NAME_LENGTH:
-        raise InvalidTimer(f"key has {len(key)} characters, at most {NAME_LENGTH} are allowed")
-    bad = next((char for char in key if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
+    return None if key is None else _checked_text("key", key)
+
+
+def _checked_text(argument: str, text: Any) -> str:
+    if not isinstance(text, str) or not text:
+        raise InvalidTimer(f"{argument} must be a name of at least one character, not {text!r}")
+    if len(text) > NAME_LENGTH:
+        raise InvalidTimer(f"{argument} has {len(text)} characters, at most {NAME_LENGTH} are allowed")
+    bad = next((char for char in text if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")), None)
     if bad is not None:
-        raise InvalidTimer(f"key {key!r} has the control character {bad!r}: leave it out")
-    return key
+        raise InvalidTimer(f"{argument} {text!r} has the control character {bad!r}: leave it out")
+    return text
+
+
+def checked_guard(unless_exists: Any, only_if_exists: Any) -> Guard | None:
+    """The guard that both make, or None where there is none."""
+    guard = Guard(
+        _checked_keys("unless_exists", unless_exists), _checked_keys("only_if_exists", only_if_exists)
+    )
+    if len(guard.keys) > GUARD_KEYS:
+        raise InvalidTimer(f"the guard has {len(guard.keys)} keys, at most {GUARD_KEYS} are allowed")
+    both = set(guard.unless_exists) & set(guard.only_if_exists)
+    if both:
+        raise InvalidTimer(f"the timer could never fire: {min(both)!r} must exist, and must not")
+    return guard if guard.keys else None
+
+
+def _checked_keys(argument: str, given: Any) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, list | tuple | set | frozenset) or not given:
+        raise InvalidTimer(f"{argument} must be a key, or a list of at least one, not {given!r}")
+    keys = tuple(dict.fromkeys(_checked_text(argument, key) for key in given))
+    ours = next(filter(is_ours, keys), None)
+    if ours is not None:
+        raise InvalidTimer(f"{argument} {ours!r} is a key of the timers' own: give one of yours")
+    return keys
+
+
+def checked_max_wait(max_wait: Any, when: str, key: Any) -> int | None:
+    """The bound of a debounce in ms.
+
+    Arguments:
+        when: as `checked_when` answered.
+    """
+    if max_wait is None:
+        return None
+    if key is None:
+        raise InvalidTimer("max_wait needs key=: by that name the calls of a debounce know each other")
+    if not when.startswith("+"):
+        raise InvalidTimer("max_wait goes with seconds, which each call starts again; at is one time")
+    bound = _ms("max_wait", max_wait)
+    if bound < int(when):
+        raise InvalidTimer(f"max_wait={max_wait} is less than seconds: already the first call would be cut")
+    return bound
 
 
 def checked_when(seconds: Any, at: Any, app: Any) -> str:
@@ -95,14 +158,18 @@ def checked_when(seconds: Any, at: Any, app: Any) -> str:
             return f"={max(0, math.ceil(at.timestamp() * 1000))}"
         except (OverflowError, ValueError, OSError) as exc:
             raise InvalidTimer(f"at can't be converted to a time: {exc}") from exc
+    return f"+{_ms('seconds', seconds)}"
+
+
+def _ms(argument: str, seconds: Any) -> int:
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise InvalidTimer(f"seconds must be a number or a timedelta, not {type(seconds).__name__}")
+        raise InvalidTimer(f"{argument} must be a number or a timedelta, not {type(seconds).__name__}")
     if isinstance(seconds, float) and not math.isfinite(seconds):
-        raise InvalidTimer(f"seconds must be finite, not {seconds}")
+        raise InvalidTimer(f"{argument} must be finite, not {seconds}")
     if seconds < 0:
-        raise InvalidTimer(f"seconds must be at least 0 (fires at once), not {seconds}")
+        raise InvalidTimer(f"{argument} must be at least 0, not {seconds}")
     if seconds * 1000 > LATEST:
-        raise InvalidTimer(f"seconds={seconds} lies beyond the year 9999: give fewer")
-    return f"+{round(seconds * 1000)}"
+        raise InvalidTimer(f"{argument}={seconds} lies beyond the year 9999: give fewer")
+    return round(seconds * 1000)

@@ -12,6 +12,8 @@ from celery.canvas import Signature
 from celery_redis_expiry.arguments import (
     app_of,
     checked_choice,
+    checked_guard,
+    checked_max_wait,
     checked_name,
     checked_signature,
     checked_when,
@@ -121,10 +123,12 @@ def _prepare(item: Any, if_exists: str, app: Any) -> _Item:
     when = checked_when(arguments.get("seconds"), arguments.get("at"), app)
     checked_choice(arguments["if_exists"])
     name = checked_name(arguments.get("key"))
+    bound = checked_max_wait(arguments.get("max_wait"), when, name)
+    guard = checked_guard(arguments.get("unless_exists"), arguments.get("only_if_exists"))
     if app.conf.task_always_eager:
         return _Item(app, None, None, signature.apply_async())
     prepared = prepare(signature, app)
-    return _Item(app, prepared, request_of(prepared, when, arguments["if_exists"], name))
+    return _Item(app, prepared, request_of(prepared, when, arguments["if_exists"], name, bound, guard))
 
 
 class _Batch:

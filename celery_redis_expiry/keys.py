@@ -66,6 +66,11 @@ class Keys:
         return self._answer + token
 
 
+def is_ours(key: str) -> bool:
+    """Whether a key is one of the package's own, of whatever namespace and prefix."""
+    return re.search(r"\{expiry\..+\.[0-9]+\}:", key) is not None
+
+
 class Channels:
     """The channels of all shards of a namespace: what a listener subscribes to, and reads.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +12,8 @@ from celery.canvas import Signature
 from celery_redis_expiry.arguments import (
     app_of,
     checked_choice,
+    checked_guard,
+    checked_max_wait,
     checked_name,
     checked_signature,
     checked_when,
@@ -17,6 +21,7 @@ from celery_redis_expiry.arguments import (
 )
 from celery_redis_expiry.changing import cancel_timer, move_timer
 from celery_redis_expiry.events import publish_scheduled
+from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
 from celery_redis_expiry.store import store_of
@@ -30,6 +35,9 @@ def schedule_on_expiry(
     at: datetime | None = None,
     key: str | None = None,
     if_exists: str = "replace",
+    max_wait: float | timedelta | None = None,
+    unless_exists: str | Collection[str] | None = None,
+    only_if_exists: str | Collection[str] | None = None,
     app: Any = None,
 ) -> ScheduledResult | ScheduledGroupResult:
     """Keep a signature in Redis and enqueue it when its trigger key expires.
@@ -43,6 +51,11 @@ def schedule_on_expiry(
             character, such as `referral:42`.
         if_exists: what to do when a timer of this name waits already: `replace` it (the default), `keep` it,
             `extend` it (its signature, the new time), or `raise`.
+        max_wait: with `key` and `seconds`: each call starts the seconds again, but the timer fires no later
+            than so many seconds (or a timedelta) after the first of them.
+        unless_exists: a key of your own in the timers' Redis, or several: when the timer is due and any of
+            them exists, it is dropped as if it had been cancelled, and nothing is sent.
+        only_if_exists: the same when any of them does not exist.
         app: the Celery app; default: the signature's.
 
     Returns:
@@ -64,12 +77,14 @@ def schedule_on_expiry(
     when = checked_when(seconds, at, app)
     checked_choice(if_exists)
     name = checked_name(key)
+    bound = checked_max_wait(max_wait, when, name)
+    guard = checked_guard(unless_exists, only_if_exists)
     if app.conf.task_always_eager:
         eager: ScheduledResult = signature.apply_async()
         return eager
     store = store_of(app)
     prepared = prepare(signature, app)
-    request = request_of(prepared, when, if_exists, name)
+    request = request_of(prepared, when, if_exists, name, bound, guard)
     [outcome] = store.schedule([request])
     outcome.raise_for_status()
     publish_scheduled(app, [(prepared, outcome)])
@@ -124,8 +139,9 @@ def get_timer(target: Any, *, app: Any = None) -> Timer | None:
     return None if app.conf.task_always_eager else store_of(app).get(label, by_name=by_name)
 
 
-def request_of(prepared: Prepared, when: str, mode: str, name: str | None) -> Request:
+def request_of(
+    prepared: Prepared, when: str, mode: str, name: str | None, max_wait: int | None, guard: Guard | None
+) -> Request:
+    stored = replace(prepared.stored, guard=guard)
     # a name that is the task id says nothing more than the task id does
-    return Request(
-        prepared.stored, when, mode, name if name != prepared.stored.id else None, prepared.stored.id
-    )
+    return Request(stored, when, mode, name if name != stored.id else None, stored.id, max_wait)

@@ -9,10 +9,13 @@ from typing import Any
 from kombu.utils.json import dumps, loads
 
 from celery_redis_expiry.errors import ExpiryError, InvalidTimer, TimerExists
+from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import label_of
 
 #: Version of the stored record; a release reads its own and the last one's.
 FORMAT = 1
+#: That of a record with a guard: who knows of none must not fire it.
+GUARDED = 2
 
 #: The latest due time, in ms since the epoch: the end of the year 9999, as far as `datetime` goes.
 LATEST = 253402300799999
@@ -38,6 +41,8 @@ class Timer:
             Of a canvas `args` is its whole signature.
         queue: the queue it will go to, or the routing key where an exchange chooses; None for a canvas.
         priority: of its message, or None.
+        unless_exists, only_if_exists: the keys of its guard.
+        since: when the first call of a debounce was (`max_wait=`), an aware datetime in UTC; else None.
     """
 
     id: str
@@ -51,6 +56,9 @@ class Timer:
     kwargs: str = ""
     queue: str | None = None
     priority: int | None = None
+    unless_exists: tuple[str, ...] = ()
+    only_if_exists: tuple[str, ...] = ()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -60,30 +68,44 @@ class Stored:
     Attributes:
         id: the task id.
         content: JSON-able: `{"kind": "message" | "canvas", "task": …}` and what `messages` put there.
+        guard: what must be so for it to fire, or None.
+        since: when the first call of a debounce was, ms since the epoch; written by the script, on Redis's
+            clock.
     """
 
     id: str
     content: dict[str, Any] = field(repr=False)
+    guard: Guard | None = None
+    since: int | None = None
 
     def encode(self) -> bytes:
         """`<format>:<length of the id>:<id><JSON>`; the id stands in front for the scripts to find."""
-        id = self.id.encode()
-        return b"%d:%d:%s%s" % (FORMAT, len(id), id, dumps(self.content).encode())
+        id, content, version = self.id.encode(), self.content, FORMAT
+        if self.guard is not None:
+            content, version = {**content, "guard": self.guard.encode()}, GUARDED
+        return b"%d:%d:%s%s" % (version, len(id), id, dumps(content).encode())
 
     @classmethod
     def decode(cls, record: bytes) -> Stored:
         """Raises `Undecodable` for what `encode` of a known format did not write."""
         try:
             version, length, rest = record.split(b":", 2)
-            if int(version) != FORMAT:
+            if int(version) not in (FORMAT, GUARDED):
                 raise Undecodable(
-                    f"the stored message has format {int(version)}, this release reads {FORMAT}: "
-                    "upgrade the expiry worker, then retry the dead letter"
+                    f"the stored message has format {int(version)}, this release reads {FORMAT} and "
+                    f"{GUARDED}: upgrade the expiry worker, then retry the dead letter"
                 )
             content = loads(rest[int(length) :].decode())
             if not isinstance(content, dict):
                 raise ValueError("not an object")
-            return cls(rest[: int(length)].decode(), content)
+            guard = content.pop("guard", None)
+            since = content.pop("since", None)
+            return cls(
+                rest[: int(length)].decode(),
+                content,
+                Guard.decode(guard) if int(version) == GUARDED else None,
+                as_ms(since) if isinstance(since, int) else None,
+            )
         except Undecodable:
             raise
         except Exception as exc:
@@ -100,6 +122,8 @@ class Request:
         mode: `replace`, `keep`, `extend`, `raise` or `move`.
         name: the user's name, or None.
         id: the task id.
+        max_wait: ms from the first call of a debounce for which its further calls may put the timer off, or
+            None.
     """
 
     stored: Stored | None
@@ -107,6 +131,7 @@ class Request:
     mode: str
     name: str | None
     id: str
+    max_wait: int | None = None
 
     @property
     def label(self) -> str:
@@ -156,6 +181,7 @@ class Claimed:
         shard: the number of its shard.
         by_event: whether an event told that it is due; else only the index did.
         due_local: when it was due on this process's monotonic clock, s: what its lateness counts from.
+        problem: why its guard can't be read, or "": then it must wait until that can be.
     """
 
     member: str
@@ -168,6 +194,7 @@ class Claimed:
     shard: int = 0
     by_event: bool = False
     due_local: float = field(default=0.0, compare=False)
+    problem: str = ""
 
 
 @dataclass(frozen=True)

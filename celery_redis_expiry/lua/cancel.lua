@@ -14,14 +14,10 @@ if cut then return {cut} end
 
 local function cancel(member, trigger)
   if redis.call('ZSCORE', claimed, member) then return 'claimed' end
-  if not redis.call('ZSCORE', due_index, member) and not redis.call('ZSCORE', parked, member) then return 'gone' end
+  if not waiting(due_index, parked, member) then return 'gone' end
   if is_unsure(redis.call('HGET', claims, member)) then return 'claimed' end
   local record = redis.call('HGET', timers, member)
-  redis.call('ZREM', due_index, member)
-  redis.call('ZREM', parked, member)
-  redis.call('DEL', trigger)
-  redis.call('HDEL', timers, member)
-  redis.call('HDEL', claims, member)
+  forget(due_index, parked, timers, claims, trigger, member)
   local label = string.match(member, '^[^:]*:(.*)$') or ''
   if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
   local id = id_of(record or '')

@@ -17,6 +17,40 @@ local function id_of(record)
   return stop and string.sub(record, stop + 1, stop + length) or ''
 end
 
+-- whether a stored message has a guard, without whose word it must not be published
+local function is_guarded(record)
+  return string.sub(record, 1, 2) == '2:'
+end
+
+-- when the first call of a debounce was, ms, as `stamped` wrote it into a stored message; nil where it did not
+local function since_of(record)
+  local _, stop, length = string.find(record, '^%d+:(%d+):')
+  return stop and tonumber(string.match(record, '^{"since":(%d+),', stop + length + 1))
+end
+
+-- a stored message with that time first in its JSON, in place of an older one; with none for nil
+local function stamped(record, since)
+  local _, stop, length = string.find(record, '^%d+:(%d+):')
+  local body = stop and string.match(record, '^{(.+)$', stop + length + 1)
+  if not body then return record end
+  local stamp = since and string.format('"since":%.0f,', since) or ''
+  return string.sub(record, 1, stop + length) .. '{' .. stamp .. string.gsub(body, '^"since":%d+,', '')
+end
+
+-- the score of a timer that waits, whether its trigger key has a TTL or not
+local function waiting(due_index, parked, member)
+  return redis.call('ZSCORE', due_index, member) or redis.call('ZSCORE', parked, member)
+end
+
+-- forget a timer that waits, all but its name and task id, which may mean another generation by now
+local function forget(due_index, parked, timers, claims, trigger, member)
+  redis.call('DEL', trigger)
+  redis.call('ZREM', due_index, member)
+  redis.call('ZREM', parked, member)
+  redis.call('HDEL', timers, member)
+  redis.call('HDEL', claims, member)
+end
+
 -- the number of shards, where it is another than the caller reckons with: he looks for timers elsewhere
 local function recut(namespace, shards)
   local recorded = redis.pcall('HGET', namespace, 'shards')

@@ -1,8 +1,9 @@
 -- schedule: store timers and arm them; replaces, keeps, extends or moves what has the same name or id.
 -- KEYS: due timers names ids parked claimed claims pacers namespace answer, then per timer: trigger expected_trigger
--- ARGV: app remember_ms wake latest_ms shards, then per timer: mode when member name id expected record
+-- ARGV: app remember_ms wake latest_ms shards, then per timer: mode when member name id expected record max_wait
 --   mode: replace keep extend raise move; when: "+ms" from now or "=ms" since the epoch; expected: the member
---   that the caller believes to be the present one ("" for none), whose trigger key is expected_trigger
+--   that the caller believes to be the present one ("" for none), whose trigger key is expected_trigger; max_wait:
+--   ms from the first call of a debounce for which its further calls may put it off, "" for no bound
 -- RETURNS: per timer {status, due, member, id, replaced}; status: scheduled kept extended exists again missing late
 --   foreign shards; replaced: the task id of the timer that made way, "" for none; absent where nothing was stored
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -25,22 +26,21 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local function schedule(k, a)
   local trigger, expected_trigger = KEYS[k], KEYS[k + 1]
   local mode, when, member, name = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  local id, expected, record = ARGV[a + 4], ARGV[a + 5], ARGV[a + 6]
+  local id, expected, record, max_wait = ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
 
   local due = tonumber(string.sub(when, 2))
   if string.sub(when, 1, 1) == '+' then due = now + due end
   if due > latest then return {'late', '0', '', ''} end
-  local due_text = string.format('%.0f', due)
 
   local current
   if mode == 'move' or name == '' then current = redis.call('HGET', ids, id)
   else current = redis.call('HGET', names, name) end
-  local old_due = current and (redis.call('ZSCORE', due_index, current) or redis.call('ZSCORE', parked, current))
+  local old_due = current and waiting(due_index, parked, current)
   local firing = current and not old_due and redis.call('ZSCORE', claimed, current)
   if current and not old_due and not firing then current = false end
   if mode == 'move' and not current then return {'missing', '0', '', ''} end
 
-  if current == member then return {'scheduled', old_due or due_text, member, id} end
+  if current == member then return {'scheduled', old_due or string.format('%.0f', due), member, id} end
 
   local status, old_record = 'scheduled', current and (redis.call('HGET', timers, current) or '')
   if old_due then
@@ -52,17 +52,22 @@ local function schedule(k, a)
   if mode ~= 'move' then
     -- two waiting timers under one task id would share one result: refused, whatever their names
     local namesake = redis.call('HGET', ids, id)
-    local namesake_due = namesake and namesake ~= current
-      and (redis.call('ZSCORE', due_index, namesake) or redis.call('ZSCORE', parked, namesake))
+    local namesake_due = namesake and namesake ~= current and waiting(due_index, parked, namesake)
     if namesake_due then return {'exists', namesake_due, namesake, id} end
   end
   if current and (mode == 'move' or mode == 'extend' and old_record ~= '') then
     if current ~= expected then return {'again', '0', current, ''} end
-    record, status = old_record, 'extended'
+    -- of a debounce that is firing the new generation is no part
+    record, status = old_due and old_record or stamped(old_record, nil), 'extended'
     if id_of(old_record) ~= '' then id = id_of(old_record) end
   elseif old_due and current ~= expected then
     return {'again', '0', current, ''}
   end
+  if max_wait ~= '' then
+    local since = math.min(old_due and since_of(old_record) or now, now)
+    record, due = stamped(record, since), math.min(due, since + max_wait)
+  end
+  local due_text = string.format('%.0f', due)
 
   -- the first write is one that a full Redis refuses, so that it refuses all of them
   if not cut then redis.call('HSET', namespace, 'shards', shards) end
@@ -75,11 +80,7 @@ local function schedule(k, a)
   redis.call('HSET', ids, id, member)
   local replaced = ''
   if old_due then
-    redis.call('DEL', expected_trigger)
-    redis.call('ZREM', due_index, current)
-    redis.call('ZREM', parked, current)
-    redis.call('HDEL', timers, current)
-    redis.call('HDEL', claims, current)
+    forget(due_index, parked, timers, claims, expected_trigger, current)
     local old_id = id_of(old_record)
     if old_id ~= id then
       replaced = old_id
@@ -93,7 +94,7 @@ end
 
 local outcomes, earliest = {}, nil
 local k = 11
-for a = 6, #ARGV, 7 do
+for a = 6, #ARGV, 8 do
   local outcome = schedule(k, a)
   local due = table.remove(outcome, 6)
   if due and (not earliest or due < earliest) then earliest = due end

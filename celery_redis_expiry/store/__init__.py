@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.settings import NAMESPACE, Settings
+from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
@@ -15,10 +16,13 @@ from celery_redis_expiry.store.resharding import Unready, awake, reshard, stored
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.snapshot import Snapshot, snapshot
 from celery_redis_expiry.store.store import Store
-from celery_redis_expiry.store.workers import RECHECK_MS, Look
+from celery_redis_expiry.store.workers import Look
 
 __all__ = [
     "RECHECK_MS",
+    "CalledOff",
+    "Claims",
+    "Guarded",
     "Look",
     "Place",
     "Purged",

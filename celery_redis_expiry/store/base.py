@@ -7,6 +7,7 @@ from typing import Any
 
 from celery_redis_expiry.content import Told, told
 from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import Keys, label_of
 from celery_redis_expiry.scripts import Scripts
 from celery_redis_expiry.store.link import Link
@@ -79,9 +80,10 @@ class ShardBase:
         label = label_of(member)
         try:
             stored = Stored.decode(record)
-            id, what = stored.id, told(stored.content)
+            what = told(stored.content)
         except Undecodable:
-            id, what = label, Told()
+            stored, what = Stored(label, {}), Told()
+        id, guard = stored.id, stored.guard or Guard()
         parked = state == "parked"
         return Timer(
             id=id,
@@ -95,6 +97,9 @@ class ShardBase:
             kwargs=what.kwargs,
             queue=what.queue,
             priority=what.priority,
+            unless_exists=guard.unless_exists,
+            only_if_exists=guard.only_if_exists,
+            since=None if stored.since is None else as_datetime(stored.since),
         )
 
     def recut(self, recorded: str) -> Recut:

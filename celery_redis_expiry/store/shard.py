@@ -1,5 +1,6 @@
 """One shard, with all that users, workers and operators do to it."""
 
+from celery_redis_expiry.store.claiming import Claiming
 from celery_redis_expiry.store.dead_letters import DeadLetters
 from celery_redis_expiry.store.listing import Listing
 from celery_redis_expiry.store.moving import Moving
@@ -9,5 +10,5 @@ from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.store.workers import Workers
 
 
-class Shard(Namespace, Users, Workers, DeadLetters, Overview, Listing, Moving):
+class Shard(Namespace, Users, Claiming, Workers, DeadLetters, Overview, Listing, Moving):
     """The timers of one shard."""

@@ -65,6 +65,7 @@ class Users(ShardBase):
             keys += [k.trigger(new), k.trigger(expected or new)]
             record = request.stored.encode() if request.stored else b""
             args += [request.mode, request.when, new, request.name or "", request.id, expected, record]
+            args.append("" if request.max_wait is None else request.max_wait)
         with self._translated():
             answers: list[list[bytes]] = self._scripts.schedule(keys=keys, args=args)
         if answers[0][0] == b"foreign":

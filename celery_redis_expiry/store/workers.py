@@ -1,22 +1,20 @@
-"""What an expiry worker does to the store: look, touch, claim, prolong, ack, release, recover, bury."""
+"""What an expiry worker does to the store: look, touch, prolong, ack, release, recover, bury."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kombu.utils.json import dumps
 
-from celery_redis_expiry.keys import label_of, text
+from celery_redis_expiry.keys import text
 from celery_redis_expiry.store.base import ShardBase
+from celery_redis_expiry.store.claiming import RECHECK_MS
 from celery_redis_expiry.timer import Claimed, as_ms
 
 #: The longest sleep of a pacer: it covers lost wake-ups, half-open sockets and clock steps.
 CAP_MS = 60_000
-#: After how long a parked timer is looked at again; less than the cap, so that no waking passes it by.
-RECHECK_MS = 50_000
 #: A worker that has not announced its next waking for so long is forgotten.
 STALE_MS = 300_000
 
@@ -78,42 +76,6 @@ class Workers(ShardBase):
                 keys=[k.due, k.parked, k.pacers, *map(k.trigger, members)],
                 args=[RECHECK_MS, k.wake, *members],
             )
-
-    def claim(self, members: Sequence[tuple[str, bool]], *, token: str, lease: float) -> list[Claimed]:
-        """Take due timers for publishing.
-
-        Arguments:
-            members: each with whether an event said that its trigger key expired.
-            token: of this claim; a repetition with the same one gets the same timers.
-            lease: seconds.
-        """
-        k = self.keys
-        args: list[Any] = [token, int(lease * 1000), RECHECK_MS, k.wake]
-        for name, expired in members:
-            args += [name, int(expired)]
-        with self._translated():
-            now, flat = self._scripts.claim(
-                keys=[
-                    *(k.due, k.timers, k.parked, k.claimed, k.claims, k.pacers),
-                    *(k.trigger(name) for name, _ in members),
-                ],
-                args=args,
-            )
-        # lateness is told on Redis's clock up to here, and on the monotonic one from here on
-        clock_offset = int(now) / 1000 - time.monotonic()
-        by_event = dict(members)
-        claims = []
-        for i in range(0, len(flat), 4):
-            name, due = text(flat[i]), int(flat[i + 1])
-            claims.append(
-                Claimed(
-                    *(name, label_of(name), due, int(flat[i + 2]), flat[i + 3], token),
-                    shard=self.number,
-                    by_event=by_event[name],
-                    due_local=due / 1000 - clock_offset,
-                )
-            )
-        return claims
 
     def ack(self, token: str, claims: Sequence[Claimed]) -> int:
         """Forget published timers; returns how many were still this claim's."""

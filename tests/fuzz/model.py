@@ -30,6 +30,10 @@ class Generation:
     #: when the trigger key expires, FOREVER, or None where there is none
     trigger: float | str | None = None
     claim: Claim | None = None
+    #: the keys none of which may exist for it to fire
+    guard: tuple[str, ...] = ()
+    #: when the first call of a debounce was
+    since: float | None = None
 
     @property
     def label(self) -> str:
@@ -53,6 +57,8 @@ class Model:
     timers: dict[str, Generation] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
+    #: keys of the user's own
+    present: set[str] = field(default_factory=set)
 
     # -- users
 
@@ -62,7 +68,14 @@ class Model:
         return None if found is None or found.home == "dead" else found
 
     def schedule(
-        self, mode: str, due: float, name: str, id: str, content: str
+        self,
+        mode: str,
+        due: float,
+        name: str,
+        id: str,
+        content: str,
+        guard: tuple[str, ...] = (),
+        max_wait: float | None = None,
     ) -> tuple[str, Generation | None, Generation | None]:
         """Status, the timer that has the name or id now, and the one to be added."""
         member = self.names.get(name) if name and mode != "move" else self.ids.get(id)
@@ -82,6 +95,13 @@ class Model:
                 return "exists", namesake, None
         kept = current if mode in ("extend", "move") else None
         made = Generation("", kept.id if kept else id, kept.content if kept else content, due)
+        made.guard = kept.guard if kept else guard
+        before = current.since if current is not None and current.recallable else None
+        if max_wait is not None:
+            made.since = self.now if before is None else min(before, self.now)
+            made.score = due = min(due, made.since + max_wait)
+        elif kept:
+            made.since = before
         made.trigger = due if due > self.now else None
         return ("extended" if kept else "scheduled"), current, made
 
@@ -119,6 +139,9 @@ class Model:
         if timer is None or not timer.waiting or self._follow(timer):
             return None
         if not expired and not (timer.home == "due" and timer.score <= self.now):
+            return None
+        if self.present & set(timer.guard):
+            self._forget(timer)
             return None
         due = timer.claim.due if timer.claim else min(timer.score, self.now)
         before = timer.claim or Claim("", due, 0)

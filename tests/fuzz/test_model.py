@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from celery_redis_expiry import cancel, get_timer, reschedule
+from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import RECHECK_MS, Store, store_of
 from celery_redis_expiry.timer import Claimed, Request, Stored
@@ -40,12 +41,17 @@ NAMES = ["a", "x:y", "id"]
 OWN_IDS = ["id", "a"]
 MODES = ["replace", "keep", "extend", "raise"]
 SCORED = ("due", "parked", "claimed", "dead")
+#: keys of the user's own, which guards ask for
+USERS = ["user:1", "user:2"]
 
 #: hours ahead; None is at once, and less than 0 has passed
 delays = st.sampled_from([0.5, 1.5, 3.5, None, None, -0.5])
 #: one of what there is then: whether among the living, and its number. What is drawn must not hang on that
 chosen = st.tuples(st.sampled_from([True, True, True, False]), st.integers(0, 999))
 own_ids = st.one_of(st.none(), st.sampled_from(OWN_IDS))
+guards = st.sampled_from([(), (), (USERS[0],), tuple(USERS)])
+#: hours; None for no debounce
+bounds = st.sampled_from([None, None, 0.5, 2.5])
 
 
 class Repeating:
@@ -116,44 +122,62 @@ class Lives(RuleBasedStateMachine):
     # -- users
 
     def request(
-        self, mode: str, delay: float | None, name: str | None, id: str | None
+        self,
+        mode: str,
+        delay: float | None,
+        name: str | None,
+        id: str | None,
+        guard: tuple[str, ...],
+        bound: float | None,
     ) -> tuple[Request, Callable[[Any], None]]:
         """A request, and what compares its outcome with the model's."""
         self.made += 1
         id = id or f"id {self.made}"
         name = None if name == id else name
         content = f"content {self.made}"
-        stored = Stored(id, {"kind": "message", "task": content})
+        stored = Stored(id, {"kind": "message", "task": content}, Guard(guard) if guard else None)
+        max_wait = int(bound * HOUR) if bound and name else None
         due = self.model.now + (delay or 0) * HOUR
         when = "+0" if delay is None else f"={int(due - self.skew)}"
         if delay is not None and delay > 0 and self.made % 2:
             when = f"+{int(delay * HOUR)}"
 
         def check(outcome: Any) -> None:
-            status, current, made = self.model.schedule(mode, due, name or "", id, content)
+            status, current, made = self.model.schedule(mode, due, name or "", id, content, guard, max_wait)
             assert outcome.status == status, (outcome, status)
             if made is None:
                 assert current
                 assert (outcome.member, outcome.id) == (current.member, current.id)
                 return
             assert outcome.id == made.id
-            assert abs(outcome.due + self.skew - due) < SAME
+            assert abs(outcome.due + self.skew - made.score) < SAME
             made.member = outcome.member
             self.members.append(outcome.member)
             self.model.add(mode, name or "", made, current)
 
-        return Request(stored, when, mode, name, id), check
+        return Request(stored, when, mode, name, id, max_wait), check
 
     @rule(
         mode=st.sampled_from(MODES),
         delay=delays,
         name=st.one_of(st.none(), st.sampled_from(NAMES)),
         id=own_ids,
+        guard=guards,
+        bound=bounds,
         twice=st.booleans(),
     )
-    def schedule(self, mode: str, delay: float | None, name: str | None, id: str | None, twice: bool) -> None:
+    def schedule(
+        self,
+        mode: str,
+        delay: float | None,
+        name: str | None,
+        id: str | None,
+        guard: tuple[str, ...],
+        bound: float | None,
+        twice: bool,
+    ) -> None:
         self.tick()
-        request, check = self.request(mode, delay, name, id)
+        request, check = self.request(mode, delay, name, id, guard, bound)
         self.scripts.twice = twice
         [outcome] = self.store.schedule([request])
         check(outcome)
@@ -161,16 +185,18 @@ class Lives(RuleBasedStateMachine):
 
     @rule(
         wanted=st.lists(
-            st.tuples(st.sampled_from(MODES), delays, st.sampled_from([*NAMES, None])),
+            st.tuples(st.sampled_from(MODES), delays, st.sampled_from([*NAMES, None]), guards, bounds),
             min_size=2,
             max_size=4,
             unique_by=lambda each: each[2] or object(),
         ),
         twice=st.booleans(),
     )
-    def schedule_many(self, wanted: list[tuple[str, float | None, str | None]], twice: bool) -> None:
+    def schedule_many(self, wanted: list[tuple[Any, ...]], twice: bool) -> None:
         self.tick()
-        pairs = [self.request(mode, delay, name, None) for mode, delay, name in wanted]
+        pairs = [
+            self.request(mode, delay, name, None, guard, bound) for mode, delay, name, guard, bound in wanted
+        ]
         self.scripts.twice = twice
         outcomes = self.store.schedule([request for request, _ in pairs])
         for outcome, (_, check) in zip(outcomes, pairs, strict=True):
@@ -224,11 +250,22 @@ class Lives(RuleBasedStateMachine):
         told = [(member, bool(events >> bit & 1)) for bit, member in enumerate(self.some(which))]
         told += [(each.member, False) for each in self.model.overdue() if each.member not in dict(told)]
         self.tick()
-        token = new_token()
+        free, asked = new_token(), new_token()
         self.scripts.twice = twice
-        claims = self.shard.claim(told, token=token, lease=LEASE * HOUR / 1000)
-        taken = [self.model.take(member, expired, token, LEASE * HOUR) for member, expired in told]
-        assert [claim.member for claim in claims] == [each.member for each in taken if each]
+        claims = self.shard.claim(told, token=free, lease=LEASE * HOUR / 1000)
+        allowed = self.shard.claim_guarded(claims.guarded, token=asked, lease=LEASE * HOUR / 1000)
+        before = dict(self.model.timers)
+        taken: dict[str, list[str]] = {free: [], asked: []}
+        for member, expired in told:
+            token = asked if member in before and before[member].guard else free
+            if self.model.take(member, expired, token, LEASE * HOUR):
+                taken[token].append(member)
+        assert [claim.member for claim in claims] == taken[free]
+        assert [claim.member for claim in allowed] == taken[asked]
+        off = [before[member] for member, _ in told if member in before and member not in self.model.timers]
+        assert [(each.member, each.id) for each in allowed.called_off] == [(t.member, t.id) for t in off]
+        assert [each.unsure for each in allowed.called_off] == [not t.recallable for t in off]
+        claims += allowed
         for claim in claims:
             timer = self.model.timers[claim.member]
             stored = Stored.decode(claim.record)
@@ -347,6 +384,11 @@ class Lives(RuleBasedStateMachine):
         for member, claim in raw.hgetall(keys.claims).items():
             token, due, rest = claim.decode().split(":", 2)
             raw.hset(keys.claims, member, f"{token}:{int(due) - ms}:{rest}")
+        for member, record in raw.hgetall(keys.timers).items():
+            since = Stored.decode(record).since
+            if since is not None:
+                older = record.replace(b'"since":%d,' % since, b'"since":%d,' % (since - ms))
+                raw.hset(keys.timers, member, older)
         for key in raw.scan_iter("*", count=1000):
             ttl = raw.pttl(key)
             if 0 <= ttl <= ms:
@@ -382,6 +424,15 @@ class Lives(RuleBasedStateMachine):
                 self.client.delete(key)
                 timer.trigger = None
 
+    @rule(key=st.sampled_from(USERS), present=st.booleans())
+    def user_s_key(self, key: str, present: bool) -> None:
+        """The friend signs up, or leaves."""
+        (self.model.present.add if present else self.model.present.discard)(key)
+        if present:
+            self.client.set(key, "")
+        else:
+            self.client.delete(key)
+
     # -- what must hold after every step
 
     def at(self, home: str) -> set[str]:
@@ -412,7 +463,11 @@ class Lives(RuleBasedStateMachine):
         assert set(hashes["timers"]) == set(timers)
         for member, record in hashes["timers"].items():
             stored = Stored.decode(record.encode())
-            assert (stored.id, stored.content["task"]) == (timers[member].id, timers[member].content)
+            timer = timers[member]
+            assert (stored.id, stored.content["task"]) == (timer.id, timer.content)
+            assert (stored.guard.keys if stored.guard else ()) == timer.guard
+            assert (stored.since is None) == (timer.since is None)
+            assert abs((stored.since or 0) + self.skew - (timer.since or self.skew)) < SAME
         assert hashes["names"] == self.model.names
         assert hashes["ids"] == self.model.ids
         assert set(hashes["reasons"]) == self.at("dead")
@@ -431,7 +486,9 @@ class Lives(RuleBasedStateMachine):
         others = {
             key.decode() for key in stored_keys if not key.decode().startswith((prefix, keys.answer("")))
         }
-        assert others <= {getattr(keys, name) for name in (*SCORED, *hashes, "pacers", "namespace")}
+        assert others - set(USERS) <= {
+            getattr(keys, name) for name in (*SCORED, *hashes, "pacers", "namespace")
+        }
 
     def check_ttl(self, timer: Generation) -> None:
         ttl = self.client.pttl(self.shard.keys.trigger(timer.member))

@@ -324,6 +324,26 @@ def claim_what_was_parked(bench: Bench) -> Act:
     return lambda: bench.entered().claim([(member, False)], token="token", lease=60)
 
 
+def claim_what_its_guard_lets_pass(bench: Bench) -> Act:
+    return guarded(bench, unless_exists="user:1:nobody")
+
+
+def claim_what_its_guard_calls_off(bench: Bench) -> Act:
+    return guarded(bench, only_if_exists="user:1:nobody", key="name")
+
+
+def guarded(bench: Bench, **guard: Any) -> Act:
+    member = bench.timer(**guard)
+    bench.full.redis.execute_command("ACL SETUSER", USER, "~user:*")
+
+    def act() -> None:
+        shard = bench.entered()
+        claims = shard.claim([(member, True)], token="token", lease=60)
+        shard.claim_guarded(claims.guarded, token="token", lease=60)
+
+    return act
+
+
 def prolong(bench: Bench) -> Act:
     [claimed] = bench.claim(bench.timer())
     return lambda: bench.entered().prolong(claimed.token, [claimed], 60)
@@ -403,6 +423,8 @@ WORKS = calls(
     claim,
     claim_what_was_moved,
     claim_what_was_parked,
+    claim_what_its_guard_lets_pass,
+    claim_what_its_guard_calls_off,
     prolong,
     ack,
     release,

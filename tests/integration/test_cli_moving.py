@@ -61,6 +61,7 @@ def full(site: Site, shard: Shard, current: None) -> Site:
     with site.server.raw_client() as raw:
         raw.hset(site.key("timers"), claims[0].member, b"\xff no record \x00")
     schedule_on_expiry(site.record(5), 0, key="due")
+    schedule_on_expiry(site.record(6), 606, key="guarded", max_wait=700, unless_exists="user:1")
     return site
 
 
@@ -90,7 +91,7 @@ def test_it_arrives_as_it_was(full: Site, elsewhere: Site, shard: Shard, tmp_pat
     header, *lines, end = exported(full, file)
     assert (header["app"], header["namespace"], header["celery_redis_expiry"]) == ("ledger", "ledger", 1)
     assert end == {"end": len(lines)}
-    assert len(lines) == NUMBER + 10
+    assert len(lines) == NUMBER + 11
     assert sum(header["counts"].values()) == len(lines)
     assert told(elsewhere.app, "import", str(file)) == [{"put": len(lines)}]
     _, *there, _ = exported(elsewhere, again)
@@ -99,7 +100,7 @@ def test_it_arrives_as_it_was(full: Site, elsewhere: Site, shard: Shard, tmp_pat
     assert here["due"]["value"]
     assert lying(elsewhere, 2) == here
     # what is seen of it
-    for name in ("t:1", "name with ü", "canvas", "parked", "unsure"):
+    for name in ("t:1", "name with ü", "canvas", "parked", "unsure", "guarded"):
         before, after = (told(each.app, "show", name)[0] for each in (full, elsewhere))
         assert before | {"remaining": 0} == after | {"remaining": 0}
     assert get_timer("moved", app=elsewhere.app).remaining > 4900  # type: ignore[union-attr, operator]

@@ -62,6 +62,19 @@ def extend(site: Site) -> None:
     assert site.stored() == NAMED
 
 
+def debounce(site: Site) -> None:
+    """The first call stays the first."""
+    for seconds in (600, 650):
+        result = schedule_on_expiry(site.record(1), seconds=seconds, key="mine", max_wait=650)
+    timer = get_timer("mine", app=site.app)
+    assert timer is not None
+    assert timer.since is not None
+    assert timer.id == result.id
+    assert timer.remaining is not None
+    assert 640 < timer.remaining <= 650
+    assert site.stored() == NAMED
+
+
 def move(site: Site) -> None:
     assert reschedule("there", seconds=700, app=site.app) is True
     timer = get_timer("there", app=site.app)
@@ -101,6 +114,7 @@ CALLS: dict[str, Callable[[Site], None]] = {
         schedule_or_keep,
         replace,
         extend,
+        debounce,
         move,
         take_back,
         look_up,

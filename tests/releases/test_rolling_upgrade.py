@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
 from celery import Celery
 
+from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Store, store_of
+from celery_redis_expiry.timer import FORMAT, GUARDED, Request, Stored
 from tests.releases.calls_0_1_0 import Scripts
 from tests.releases.sides import New, Old, Side
 from tests.servers.redis import RedisServer
@@ -189,6 +192,42 @@ def test_any_step_by_either(upgrade: Upgrade, name: str) -> None:
     for releases in itertools.product(("old", "new"), repeat=steps):
         life(iter([upgrade.sides[release] for release in releases]), upgrade)
         assert upgrade.left() == set(), releases
+
+
+def due_member(upgrade: Upgrade, **arguments: Any) -> str:
+    stored = Stored("id", {"kind": "message", "task": "t", "body": "[]"}, arguments.pop("guard", None))
+    request = Request(stored, "+0", "replace", NAME, "id", **arguments)
+    assert [outcome.status for outcome in upgrade.store.schedule([request])] == ["scheduled"]
+    upgrade.after_due()
+    return upgrade.member()
+
+
+def test_the_older_release_lets_no_guarded_timer_pass(upgrade: Upgrade) -> None:
+    """It can't read the format: a dead letter, which this release retries, and then asks the guard."""
+    due_member(upgrade, guard=Guard(unless_exists=("user:42",)))
+    old = upgrade.scripts
+    [claim] = old.claim("token", [(upgrade.member(), True)], 60_000)
+    member, version = claim[0], claim[3].partition(":")[0]
+    assert version == str(GUARDED) != str(FORMAT)
+    assert old.bury("token", member, NAME, "id", '{"reason": "the stored message has format 2"}')
+    [letter] = upgrade.store.dead_letters()
+    assert upgrade.store.retry(letter)
+    upgrade.client.set("user:42", "")
+    upgrade.after_due()
+    shard = upgrade.store.shards[0]
+    claims = shard.claim([(member, True)], token="new", lease=60)
+    allowed = shard.claim_guarded(claims.guarded, token="new", lease=60)
+    assert ([*claims, *allowed], [each.id for each in allowed.called_off]) == ([], ["id"])
+    assert upgrade.left() == {"user:42"}
+
+
+def test_the_older_release_fires_what_is_debounced(upgrade: Upgrade) -> None:
+    member = due_member(upgrade, max_wait=1000)
+    old = upgrade.sides["old"]
+    [claim] = old.claim("token", [member])
+    assert claim[3] == "id"
+    assert old.ack("token", claim) == 1
+    assert upgrade.left() == set()
 
 
 @pytest.mark.parametrize("first", ["old", "new"])
