@@ -39,14 +39,14 @@ def move_timer(app: Any, target: str, when: str, *, by_name: bool) -> bool:
     return outcome is not None
 
 
-def tell_cancelled(app: Any, ids: Sequence[str]) -> None:
+def tell_cancelled(app: Any, ids: Sequence[str], reason: str = "the timer was cancelled") -> None:
     """Tell monitors, and the result backend if the app wants it, that these tasks will not be sent."""
     publish_revoked(app, ids)
     if not Settings.of(app).mark_revoked:
         return
     for id in ids:
         try:
-            app.backend.mark_as_revoked(id, "the timer was cancelled", store_result=True)
+            app.backend.mark_as_revoked(id, reason, store_result=True)
         except Exception as exc:
             # the timer is cancelled all the same
             logger.warning(

@@ -1,4 +1,4 @@
-"""The dispatcher: claims due timers, publishes them, acknowledges.
+"""The dispatcher: claims due timers, unless their guards call them off, publishes them, acknowledges.
 
 A crash between these steps is repaired by the lease's end: the timer is recovered and published again, under
 the same task id.
@@ -22,6 +22,7 @@ from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.outages import Outages
 from celery_redis_expiry.worker.publishing import BrokerUnavailable, Lease, Parcel, Publisher
 from celery_redis_expiry.worker.settler import ACK_AGAIN, Settler
+from celery_redis_expiry.worker.teller import Teller
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Dispatcher(Loop):
         publisher: Publisher,
         settler: Settler,
         applier: Applier,
+        teller: Teller,
         *,
         lease: float,
         batch: int,
@@ -65,6 +67,7 @@ class Dispatcher(Loop):
         self._publisher = publisher
         self._settler = settler
         self._applier = applier
+        self._teller = teller
         self._lease = lease
         self._batch = self._size = batch
         self._broker_failures = 0
@@ -107,7 +110,7 @@ class Dispatcher(Loop):
             self.hungry(shard)
 
     def dispatch(self, shard: int, members: list[tuple[str, bool]]) -> bool:
-        """Claim, publish, ack.
+        """Claim, publish, ack; first those that have no guard to be asked.
 
         Arguments:
             shard: whose timers these are.
@@ -116,12 +119,24 @@ class Dispatcher(Loop):
         Returns:
             Whether some of what was claimed is in the index again.
         """
-        token = new_token()
-        began = time.monotonic()
-        claims = self._store.shards[shard].claim(members, token=token, lease=self._lease)
+        token, began, where = new_token(), time.monotonic(), self._store.shards[shard]
+        claims = where.claim(members, token=token, lease=self._lease)
+        gave_back = self._publish(token, claims, began)
+        if claims.guarded:
+            token, began = new_token(), time.monotonic()
+            allowed = where.claim_guarded(claims.guarded, token=token, lease=self._lease)
+            self._teller.called_off(allowed.called_off)
+            gave_back |= self._publish(token, allowed, began)
+        return gave_back
+
+    def _publish(self, token: str, claims: list[Claimed], began: float) -> bool:
+        """Publish and ack what was claimed; returns whether some of it is in the index again."""
         parcels = self._pack(token, claims)
+        unread = [parcel for parcel in parcels if parcel.outcome]
+        self._settler.settle(token, unread)
+        parcels = [parcel for parcel in parcels if not parcel.outcome]
         if not parcels:
-            return False
+            return bool(unread)
         lease = Lease(self._store, token, claims, self._lease, began)
         messages = [parcel for parcel in parcels if not parcel.is_canvas]
         canvases = [parcel for parcel in parcels if parcel.is_canvas]
@@ -138,7 +153,7 @@ class Dispatcher(Loop):
         elif outcomes & {"unsent", "unknown"}:
             # due in the index again; without a wait, a broker that answers but takes nothing is hammered
             self._wait_for_broker(next(parcel.reason for parcel in messages if parcel.reason))
-        return bool(outcomes - {"published", "refused"})
+        return bool(unread or outcomes - {"published", "refused"})
 
     def _pack(self, token: str, claims: list[Claimed]) -> list[Parcel]:
         parcels = []
@@ -154,7 +169,10 @@ class Dispatcher(Loop):
                 # recovered after a lease in which Redis could not be told: the broker has it
                 self._settler.ack(token, [claim])
             else:
-                parcels.append(Parcel(stored.content, claim.due, claim))
+                parcel = Parcel(stored.content, claim.due, claim)
+                if claim.problem:
+                    parcel.settle("failed", claim.problem)
+                parcels.append(parcel)
         return parcels
 
     def _broker_answers(self) -> bool:

@@ -65,6 +65,7 @@ class Snapshot:
         recent: of those that fired within the last `WINDOW` seconds.
         recovered: how many timers were recovered from other workers that died or stalled.
         buried: how many dead letters were made.
+        called_off: how many timers their guards called off.
     """
 
     by_event: Latenesses
@@ -72,6 +73,7 @@ class Snapshot:
     recent: Latenesses
     recovered: int
     buried: int
+    called_off: int
 
 
 class _Slot:
@@ -97,6 +99,7 @@ class Figures:
         self._older = _Slot(0)
         self._recovered = 0
         self._buried = 0
+        self._called_off = 0
 
     def fired(self, timers: Iterable[tuple[bool, float]]) -> None:
         """Count timers whose messages are in the broker's queue.
@@ -119,6 +122,11 @@ class Figures:
         with self._lock:
             self._buried += 1
 
+    def called_off(self, count: int) -> None:
+        """Count timers that their guards called off."""
+        with self._lock:
+            self._called_off += count
+
     def snapshot(self) -> Snapshot:
         """The figures of this moment, which change no more."""
         by_event, by_sweep, recent = Latenesses(), Latenesses(), Latenesses()
@@ -130,7 +138,7 @@ class Figures:
             for slot in self._slots:
                 recent.merge(slot.by_event)
                 recent.merge(slot.by_sweep)
-            return Snapshot(by_event, by_sweep, recent, self._recovered, self._buried)
+            return Snapshot(by_event, by_sweep, recent, self._recovered, self._buried, self._called_off)
 
     def _slot(self) -> _Slot:
         """That of this moment. Nothing ticks: what has become too old is put aside when somebody comes."""

@@ -71,6 +71,11 @@ DEAD_LETTERED = Told(
     "counter",
     "Timers that this worker moved to the dead letters.",
 )
+CALLED_OFF = Told(
+    "celery_expiry_called_off_total",
+    "counter",
+    "Timers that this worker forgot instead, since their guards called them off.",
+)
 NOTIFICATIONS = Told(
     "celery_expiry_notifications_on",
     "gauge",
@@ -87,7 +92,17 @@ BUILD = Told(
     "Always 1; its labels are the versions of this package and of what it stands on.",
     ("version", "celery", "redis_py", "python"),
 )
-METRICS = (*SHARED.values(), FIRED, LATENESS, RECOVERED, DEAD_LETTERED, NOTIFICATIONS, REDIS, BUILD)
+METRICS = (
+    *SHARED.values(),
+    FIRED,
+    LATENESS,
+    RECOVERED,
+    DEAD_LETTERED,
+    CALLED_OFF,
+    NOTIFICATIONS,
+    REDIS,
+    BUILD,
+)
 
 
 class ExpiryCollector(Collector):
@@ -135,6 +150,7 @@ def _of_worker(figures: Snapshot) -> Iterator[Metric]:
     yield lateness
     yield CounterMetricFamily(RECOVERED.name, RECOVERED.meaning, figures.recovered)
     yield CounterMetricFamily(DEAD_LETTERED.name, DEAD_LETTERED.meaning, figures.buried)
+    yield CounterMetricFamily(CALLED_OFF.name, CALLED_OFF.meaning, figures.called_off)
 
 
 def _buckets(latenesses: Latenesses) -> Sequence[tuple[str, float]]:

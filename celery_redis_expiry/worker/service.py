@@ -26,6 +26,7 @@ from celery_redis_expiry.worker.pacer import Pacer
 from celery_redis_expiry.worker.publishing import Publisher
 from celery_redis_expiry.worker.settler import Settler
 from celery_redis_expiry.worker.stats import block
+from celery_redis_expiry.worker.teller import Teller
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +107,14 @@ class Service:
             return Settler(store, lanes, self.worker, bounds, self.figures)
 
         applier = Applier(store, publisher, settler())
+        teller = Teller(self.app, self.figures)
         dispatcher = Dispatcher(
             store,
             lanes,
             publisher,
             settler(),
             applier,
+            teller,
             lease=settings.lease,
             batch=int(settings.batch_size),
         )
@@ -135,7 +138,7 @@ class Service:
         hearing.poke = pacer.poke
         dispatcher.hungry = pacer.poke
         # the ears first: what expires while the pacer reads the index must be heard
-        self.loops = [hearing, applier, dispatcher, pacer]
+        self.loops = [hearing, teller, applier, dispatcher, pacer]
         return hearing
 
     def _enter(self) -> None:

@@ -93,8 +93,8 @@ class Settler:
                 delay,
                 extra=log_fields("postponed", count=len(parcels), **_told(parcels[0])),
             )
-            # of a canvas a part may be out
-            unsure = any(parcel.is_canvas for parcel in parcels)
+            # of a canvas a part may be out, unless it was never applied
+            unsure = any(parcel.is_canvas and not parcel.claim.problem for parcel in parcels)
             claims = [parcel.claim for parcel in parcels]
             self._store.release(token, claims, delay=delay, tried=True, unsure=unsure)
 

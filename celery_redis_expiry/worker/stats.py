@@ -40,6 +40,7 @@ def block(store: Store, glance: Glance, figures: Snapshot, *, notifications: boo
         "fired_by_event": by_event,
         "fired_by_sweep": by_sweep,
         "recovered": figures.recovered,
+        "called_off": figures.called_off,
         "lateness": {
             "p50": _seconds(recent.quantile(0.5)),
             "p99": _seconds(recent.quantile(0.99)),

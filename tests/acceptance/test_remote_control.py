@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from celery import Celery, chain
-from celery.events.state import State
 
 from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_expiry, schedule_on_expiry
 from celery_redis_expiry.worker.remote import MOST
+from tests.events import watched
 from tests.servers.proxy import Proxy
 from tests.servers.workers import Worker
 from tests.site import Site
@@ -92,30 +91,6 @@ def test_a_redis_that_hangs_holds_the_worker_up_no_longer_than_a_moment(
         assert inspect.ping() == {worker.hostname: {"ok": "pong"}}
     finally:
         proxy.close()
-
-
-@contextmanager
-def watched(app: Celery) -> Iterator[Callable[[str], Any]]:
-    """What a monitor such as Flower makes of the events: its task by id."""
-    state = State()
-    with app.connection_for_read() as connection:
-        receiver = app.events.Receiver(connection, handlers={"*": state.event})
-        with receiver.consumer_context() as (draining, _, _):
-
-            def task(id: str) -> Any:
-                with suppress(TimeoutError):
-                    draining.drain_events(timeout=0.1)
-                return state.tasks.get(id)
-
-            def heard() -> Any:
-                with app.events.default_dispatcher() as dispatcher:
-                    dispatcher.send("task-sent", uuid="watching")
-                return task("watching")
-
-            # a Redis broker keeps no event for who subscribes a moment later
-            eventually(heard, what="the subscription")
-            task.state = state  # type: ignore[attr-defined]
-            yield task
 
 
 def test_what_monitors_are_told(make_site: Callable[..., Site], shared_redis: Callable[..., Any]) -> None:

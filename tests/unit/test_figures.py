@@ -30,10 +30,12 @@ def test_split_by_how_they_were_told_of() -> None:
     figures.recovered(2)
     figures.recovered(1)
     figures.buried()
+    figures.called_off(2)
+    figures.called_off(5)
     told = figures.snapshot()
     assert (told.by_event.count, told.by_sweep.count, told.recent.count) == (2, 1, 3)
     assert (told.by_event.sum, told.by_sweep.sum) == pytest.approx((0.006, 0.1))
-    assert (told.recovered, told.buried) == (3, 1)
+    assert (told.recovered, told.buried, told.called_off) == (3, 1, 7)
 
 
 def test_a_snapshot_changes_no_more() -> None:
@@ -178,7 +180,7 @@ def test_the_block_where_nothing_fired_and_redis_is_away(store: Any) -> None:
         "namespace": "shop",
         "shards": 1,
         **dict.fromkeys(("waiting", "parked", "due", "claimed", "dead")),
-        **dict.fromkeys(("fired", "fired_by_event", "fired_by_sweep", "recovered"), 0),
+        **dict.fromkeys(("fired", "fired_by_event", "fired_by_sweep", "recovered", "called_off"), 0),
         "lateness": {"p50": None, "p99": None, "max": None, "count": 0, "window": 300},
         "notifications": False,
         "error": "away",

@@ -56,6 +56,7 @@ def test_every_value() -> None:
     figures.fired([(True, 0.002), (True, 0.003), (False, 100.0), (False, 1e5)])
     figures.recovered(5)
     figures.buried()
+    figures.called_off(6)
     told = samples(collected(FakeGlance(), figures))
     expected = {
         "waiting_timers": 7,
@@ -76,6 +77,7 @@ def test_every_value() -> None:
         "lateness_seconds_sum sweep": 100100,
         "recovered_total": 5,
         "dead_lettered_total": 1,
+        "called_off_total": 6,
         "notifications_on": 1,
         "redis_up": 1,
     }
