@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-TASKS = ("check_signup", "remind", "task", "a", "b", "c", "d")
+TASKS = ("check_signup", "send_sms", "remind", "task", "a", "b", "c", "d")
 
 
 def build(url: str, main: str = "proj") -> Celery:
