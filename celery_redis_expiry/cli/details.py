@@ -34,15 +34,18 @@ def known(timers: Store, found: Timer | DeadLetter) -> dict[str, Any]:
         "size": len(record),
     }
     try:
-        content = Stored.decode(record).content
+        stored = Stored.decode(record)
     except Undecodable as exc:
         return told | {"kind": "damaged", "error": str(exc)}
+    content = stored.content
     message = content.get("arguments")
     message = dict(message) if isinstance(message, dict) else {}
     headers = message.pop("headers", None)
     return told | {
         "kind": content.get("kind"),
         "expires": content.get("expires"),
+        "guard": stored.guard.encode() if stored.guard else {},
+        "since": as_datetime(stored.since).isoformat() if stored.since is not None else None,
         "message": message,
         "headers": headers if isinstance(headers, dict) else {},
     }

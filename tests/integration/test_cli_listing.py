@@ -124,6 +124,18 @@ def test_all_that_is_known_of_one(site: Site, shard: Shard) -> None:
     assert "no such timer: nobody" in expiry(site.app, "show", "nobody", code=1).stderr
 
 
+def test_a_guard_and_a_debounce(site: Site) -> None:
+    guard = {"unless_exists": ["paid:7", "left:7"], "only_if_exists": "cart:7"}
+    schedule_on_expiry(site.record(1), 600, key="cart:7", max_wait=3600, **guard)
+    [seen] = told(site.app, "show", "cart:7")
+    assert seen["guard"] == {"unless_exists": ["paid:7", "left:7"], "only_if_exists": ["cart:7"]}
+    assert abs(datetime.fromisoformat(seen["since"]).timestamp() - site.now()) < 60
+    assert "    only_if_exists: ['cart:7']\n" in expiry(site.app, "show", "cart:7").stdout
+    schedule_on_expiry(site.record(1), 600, key="plain")
+    [plain] = told(site.app, "show", "plain")
+    assert (plain["guard"], plain["since"]) == ({}, None)
+
+
 def test_attempts_and_what_the_broker_may_have(site: Site, shard: Shard) -> None:
     schedule_on_expiry(site.record(1), 0, key="tried")
     taken = claim(site, shard, "tried")
