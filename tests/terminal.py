@@ -74,8 +74,9 @@ class Terminal:
         return CODES.sub("", self.frame())
 
     def wait_for(self, pattern: str) -> None:
+        """Until the screen looks like this. A frame takes seconds where workers take theirs to answer."""
         eventually(
-            lambda: re.search(pattern, self.screen()), what=lambda: f"{pattern}\n{self.read()[-2000:]}"
+            lambda: re.search(pattern, self.screen()), timeout=40, what=lambda: f"{pattern}\n{self.screen()}"
         )
 
     def as_html(self) -> str:
