@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -111,10 +110,7 @@ def test_the_limits_are_exact() -> None:
     assert list(LIMITS) == sorted(LIMITS)
 
 
-def test_promtool_finds_no_fault_in_it() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool found: it comes with Prometheus")
+def test_promtool_finds_no_fault_in_it(promtool: str) -> None:
     figures = Figures()
     figures.fired([(True, 0.002), (False, 0.1)])
     text = collected(FakeGlance(), figures)

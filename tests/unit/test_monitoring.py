@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from celery_redis_expiry.worker.metrics import METRICS
 from tests.monitoring import ALERTS, DASHBOARD, PAGE, expressions, named, panels, rules
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("no promtool found: it comes with Prometheus")
-    return found
 
 
 def test_the_metrics_of_the_page_are_those_of_the_code() -> None:
