@@ -25,7 +25,7 @@ from celery_redis_expiry.scheduling import (
 )
 from celery_redis_expiry.timer import DeadLetter, Timer
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "SCHEDULED",

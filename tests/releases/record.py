@@ -34,6 +34,7 @@ class Recorder:
     def __init__(self, site: Any) -> None:
         self.site = site
         self.store = store_of(site.app)
+        self.shard = self.store.shards[0]
         self.timers: list[dict[str, Any]] = []
 
     def schedule(
@@ -66,7 +67,7 @@ class Recorder:
         """Claim the last one scheduled, which is due."""
         last = self.timers[-1]
         member = self.site.redis.hget(self.site.key("names"), last["label"])
-        [claim] = self.store.claim([(member, True)], token=token, lease=DELAY)
+        [claim] = self.shard.claim([(member, True)], token=token, lease=DELAY)
         claim.id = Stored.decode(claim.record).id
         return claim
 
@@ -115,7 +116,7 @@ class Recorder:
         self._note(state="parked")
         member = self.site.redis.hget(self.site.key("names"), "parked")
         self.site.redis.persist(self.site.key(f"trigger:{member}"))
-        self.store.touch([member])
+        self.shard.touch([member])
 
         self.schedule("claimed", record.s("claimed"), {"claimed": {}}, 0, "claimed")
         self._note(state="claimed")
@@ -123,13 +124,13 @@ class Recorder:
 
         self.schedule("released", record.s("released"), {"released": {}}, 0, "released")
         claim = self.claim(new_token())
-        self.store.release(claim.token, [claim], delay=DELAY, tried=True)
+        self.shard.release(claim.token, [claim], delay=DELAY, tried=True)
         again = int(self.site.redis.zscore(self.site.key("due"), claim.member))
         self._note(due_ms=again, attempts=1)
 
         self.schedule("dead letter", record.s("dead"), {"dead": {}}, 0, "dead")
         self._note(state="dead", reason="unroutable: no queue for 'nowhere'", origin="expiry@recorded")
-        self.store.bury(self.claim(new_token()), self.timers[-1]["reason"], self.timers[-1]["origin"])
+        self.shard.bury(self.claim(new_token()), self.timers[-1]["reason"], self.timers[-1]["origin"])
 
     def _note(self, **more: Any) -> None:
         self.timers[-1].update(more)
@@ -145,7 +146,7 @@ def record(server: RedisServer, folder: Path) -> dump.Dump:
         recorder.store.enter("redis://localhost:0/0")
         recorder.plain()
         recorder.in_other_states()
-        recorder.store.look("expiry@recorded", limit=10, parked=0)
+        recorder.shard.look("expiry@recorded", limit=10, parked=0)
     base = site.key("")
     recorded = {
         "release": __version__,

@@ -1,0 +1,52 @@
+-- a key that somebody made another type fails a script here, before its first write: all of it or nothing
+local function check(sorted_sets, hashes)
+  for _, key in ipairs(sorted_sets) do redis.call('ZCARD', key) end
+  for _, key in ipairs(hashes) do redis.call('HLEN', key) end
+end
+
+-- holder, due and attempts of a claim, and ':?' where the broker may have the message, and nobody knows; nil
+-- where it can't be read: no damage to it puts the timer off
+local function read_claim(claim, now)
+  local holder, due, attempts, unsure = string.match(claim or '', '^([^:]*):(%d+):(%d+)(:?%??)$')
+  if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6), unsure end
+end
+
+-- the number of shards, where it is another than the caller reckons with: he looks for timers elsewhere
+local function recut(namespace, shards)
+  local recorded = redis.pcall('HGET', namespace, 'shards')
+  if type(recorded) == 'string' and recorded ~= shards then return recorded end
+end
+
+-- whether a timer is beyond recall although it is not claimed
+local function is_unsure(claim)
+  return string.sub(claim or '', -2) == ':?'
+end
+
+-- who puts a timer into the due index tells the pacers that announced to wake later; without the right to
+-- publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.pcall('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- ack: forget timers whose message the broker has.
+-- KEYS: timers names ids claimed claims
+-- ARGV: token, then per timer: member label id
+-- RETURNS: how many were acked; one that another worker has claimed meanwhile isn't
+local timers, names, ids, claimed, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, acked = ARGV[1], 0
+check({claimed}, {timers, names, ids, claims})
+for a = 2, #ARGV, 3 do
+  local member, label, id = ARGV[a], ARGV[a + 1], ARGV[a + 2]
+  if string.match(redis.call('HGET', claims, member) or '', '^([^:]*):') == token then
+    redis.call('HDEL', timers, member)
+    redis.call('ZREM', claimed, member)
+    redis.call('HDEL', claims, member)
+    if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
+    if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
+    acked = acked + 1
+  end
+end
+return acked

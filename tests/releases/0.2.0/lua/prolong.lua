@@ -1,0 +1,53 @@
+-- a key that somebody made another type fails a script here, before its first write: all of it or nothing
+local function check(sorted_sets, hashes)
+  for _, key in ipairs(sorted_sets) do redis.call('ZCARD', key) end
+  for _, key in ipairs(hashes) do redis.call('HLEN', key) end
+end
+
+-- holder, due and attempts of a claim, and ':?' where the broker may have the message, and nobody knows; nil
+-- where it can't be read: no damage to it puts the timer off
+local function read_claim(claim, now)
+  local holder, due, attempts, unsure = string.match(claim or '', '^([^:]*):(%d+):(%d+)(:?%??)$')
+  if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6), unsure end
+end
+
+-- the number of shards, where it is another than the caller reckons with: he looks for timers elsewhere
+local function recut(namespace, shards)
+  local recorded = redis.pcall('HGET', namespace, 'shards')
+  if type(recorded) == 'string' and recorded ~= shards then return recorded end
+end
+
+-- whether a timer is beyond recall although it is not claimed
+local function is_unsure(claim)
+  return string.sub(claim or '', -2) == ':?'
+end
+
+-- who puts a timer into the due index tells the pacers that announced to wake later; without the right to
+-- publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.pcall('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- prolong: hold claimed timers for longer; a worker does so while its broker takes its time.
+-- KEYS: claimed claims
+-- ARGV: token lease_ms, then the members
+-- RETURNS: the members that are no longer this claim's
+local claimed, claims = KEYS[1], KEYS[2]
+local token, lease = ARGV[1], tonumber(ARGV[2])
+check({claimed}, {claims})
+local t = redis.call('TIME')
+local lease_end = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + lease)
+local lost = {}
+for a = 3, #ARGV do
+  if string.match(redis.call('HGET', claims, ARGV[a]) or '', '^([^:]*):') == token then
+    -- ZREM frees memory, after which a full Redis lets the script write
+    redis.call('ZREM', claimed, ARGV[a])
+    redis.call('ZADD', claimed, lease_end, ARGV[a])
+  else
+    lost[#lost + 1] = ARGV[a]
+  end
+end
+return lost

@@ -1,0 +1,50 @@
+-- a key that somebody made another type fails a script here, before its first write: all of it or nothing
+local function check(sorted_sets, hashes)
+  for _, key in ipairs(sorted_sets) do redis.call('ZCARD', key) end
+  for _, key in ipairs(hashes) do redis.call('HLEN', key) end
+end
+
+-- holder, due and attempts of a claim, and ':?' where the broker may have the message, and nobody knows; nil
+-- where it can't be read: no damage to it puts the timer off
+local function read_claim(claim, now)
+  local holder, due, attempts, unsure = string.match(claim or '', '^([^:]*):(%d+):(%d+)(:?%??)$')
+  if holder then return holder, math.min(tonumber(due), now), math.min(tonumber(attempts), 1e6), unsure end
+end
+
+-- the number of shards, where it is another than the caller reckons with: he looks for timers elsewhere
+local function recut(namespace, shards)
+  local recorded = redis.pcall('HGET', namespace, 'shards')
+  if type(recorded) == 'string' and recorded ~= shards then return recorded end
+end
+
+-- whether a timer is beyond recall although it is not claimed
+local function is_unsure(claim)
+  return string.sub(claim or '', -2) == ':?'
+end
+
+-- who puts a timer into the due index tells the pacers that announced to wake later; without the right to
+-- publish they find it later
+local function wake_pacers(pacers, channel, earliest)
+  if not earliest then return end
+  local announced = redis.pcall('ZREVRANGE', pacers, 0, 0, 'WITHSCORES')[2]
+  if not announced or earliest < tonumber(announced) then
+    redis.pcall('PUBLISH', channel, string.format('%.0f', earliest))
+  end
+end
+-- retry: make a dead letter a timer again, due at once.
+-- KEYS: due names ids dead reasons answer
+-- ARGV: wake remember_ms member name id
+-- RETURNS: 1 if it waits again, 0 if there is no such dead letter
+local due_index, names, ids, dead, reasons, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local wake, remember, member, name, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+check({due_index, dead}, {names, ids, reasons})
+if redis.call('EXISTS', answer) == 1 then return 1 end
+if redis.call('ZREM', dead, member) == 0 then return 0 end
+local t = redis.call('TIME')
+redis.call('HDEL', reasons, member)
+redis.call('ZADD', due_index, string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), member)
+if name ~= '' then redis.call('HSETNX', names, name, member) end
+redis.call('HSETNX', ids, id, member)
+redis.call('SET', answer, '', 'PX', remember)
+redis.pcall('PUBLISH', wake, '!' .. member)
+return 1
