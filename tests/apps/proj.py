@@ -14,7 +14,7 @@ def build(url: str, main: str = "proj") -> Celery:
     """An app of that name, broker and results in one Redis, with the tasks that the pages call."""
     app = Celery(main, broker=url, backend=url, set_as_current=False)
     app.conf.broker_connection_retry_on_startup = True
-    app.task(_add, name="add", shared=False)
+    app.task(_add, name="proj.add", shared=False)
     for name in TASKS:
         app.task(_anything, name=name, shared=False)
     return app

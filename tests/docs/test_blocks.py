@@ -61,7 +61,7 @@ def test_every_block_runs(page: str, world: World) -> None:
         world.start_workers(found)
     for block in found:
         if block.language == "python":
-            python_rule.run(block, names)
+            python_rule.run(world.here(block), names)
         elif block.language == "sh":
             world.shell.run(block, files)
         else:

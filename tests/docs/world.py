@@ -22,6 +22,7 @@ from tests.servers.redis import RedisServer
 from tests.servers.workers import APPS
 
 DAY = 86400
+READERS_REDIS = "redis://localhost:6379/0"
 ROWS = tuple(SimpleNamespace(id=number, delay=number) for number in range(100, 110))
 
 
@@ -45,6 +46,7 @@ class World:
         self.workers: list[Process] = []
         self.apps = [proj.build(self.redis.url(), main) for main in ("proj", "shop")]
         self._before = _state.default_app, _state._tls.current_app
+        self._shared = set(_state._on_app_finalizers)
         self.apps[0].set_default()
         self.apps[0].set_current()
         for app in self.apps:
@@ -54,11 +56,17 @@ class World:
     def names(self) -> dict[str, Any]:
         """What a page's Python blocks may call without having defined it. `app` is theirs to configure."""
         app = self.apps[0]
-        tasks = {name: app.tasks[name] for name in ("add", *proj.TASKS)}
+        tasks = {name: app.tasks[name] for name in proj.TASKS}
+        tasks["add"] = app.tasks["proj.add"]
         canvas = {"chain": chain, "chord": chord, "group": group}
         models = {"referral": SimpleNamespace(id=42), "rows": ROWS}
         ours = {"schedule_on_expiry": schedule_on_expiry, "NotReplicated": NotReplicated}
-        return {**tasks, **canvas, **models, **ours, "app": Celery("configured", set_as_current=False)}
+        app = Celery("configured", set_as_current=False)
+        return {**tasks, **canvas, **models, **ours, "app": app, "__name__": "proj"}
+
+    def here(self, block: Block) -> Block:
+        """The block with the Redis of this world in place of its reader's, which is nobody's to touch."""
+        return replace(block, code=block.code.replace(READERS_REDIS, self.redis.url()))
 
     def start_workers(self, blocks: list[Block]) -> None:
         """Start the workers that the page tells its reader to start, by the very lines it has for that."""
@@ -82,5 +90,7 @@ class World:
         for worker in self.workers:
             worker.kill()
         _state.default_app, _state._tls.current_app = self._before
+        # the tasks of a page's own app would be those of every app to come
+        _state._on_app_finalizers.intersection_update(self._shared)
         for app in self.apps:
             app.close()
