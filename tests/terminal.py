@@ -38,6 +38,8 @@ class Terminal:
         self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, columns: int = 120, rows: int = 50
     ) -> None:
         self.columns = columns
+        # pytest-xdist has a size of its own in the environment, which would rule over that of the terminal
+        size = {"COLUMNS": str(columns), "LINES": str(rows)}
         self._ours, theirs = pty.openpty()
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
@@ -45,7 +47,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**env, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
+            env={**env, **size, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
             cwd=cwd,
             start_new_session=True,
         )
