@@ -1,6 +1,9 @@
 """The story over HTTP, without login and forms: `curl` is enough to play it."""
 
-from celery_redis_expiry import get_timer
+from collections.abc import Callable
+from functools import wraps
+
+from celery_redis_expiry import StoreUnavailable, get_timer
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.csrf import csrf_exempt
@@ -14,6 +17,20 @@ from referrals.models import Referral
 # rights; an API that knows its users by a cookie must not be exempt, and one that wants a token has no need.
 
 
+AWAY = "Redis does not answer. What was decided is saved; manage.py rearm_referrals gives timers back."
+
+
+def admits_that_redis_is_away(view: Callable[..., JsonResponse]) -> Callable[..., JsonResponse]:
+    @wraps(view)
+    def tried(*args: object, **kwargs: object) -> JsonResponse:
+        try:
+            return view(*args, **kwargs)
+        except StoreUnavailable:
+            return JsonResponse({"error": AWAY}, status=503)
+
+    return tried
+
+
 @require_GET
 def health(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
@@ -21,6 +38,7 @@ def health(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 @require_POST
+@admits_that_redis_is_away
 def create(request: HttpRequest) -> JsonResponse:
     form = ReferForm(request.POST)
     if not form.is_valid():
@@ -30,12 +48,14 @@ def create(request: HttpRequest) -> JsonResponse:
 
 
 @require_GET
+@admits_that_redis_is_away
 def show(request: HttpRequest, pk: int) -> JsonResponse:
     return JsonResponse(_as_json(get_object_or_404(Referral, pk=pk)))
 
 
 @csrf_exempt
 @require_POST
+@admits_that_redis_is_away
 def sign_up(request: HttpRequest, pk: int) -> JsonResponse:
     referral = get_object_or_404(Referral, pk=pk)
     services.sign_up(referral)

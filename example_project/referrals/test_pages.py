@@ -175,7 +175,8 @@ class ApiTest(TestCase):
     def setUp(self) -> None:
         patched(self, services, "schedule_on_expiry")
         patched(self, services, "cancel")
-        patched(self, api, "get_timer").return_value = None
+        self.get_timer = patched(self, api, "get_timer")
+        self.get_timer.return_value = None
 
     def test_it_needs_no_token(self) -> None:
         client = Client(enforce_csrf_checks=True)
@@ -189,3 +190,12 @@ class ApiTest(TestCase):
         answer = self.client.post("/referrals", {"referrer": "Ann"})
         self.assertEqual(answer.status_code, 400)
         self.assertEqual(answer.json(), {"error": "phone: This field is required."})
+
+    def test_redis_is_away(self) -> None:
+        self.get_timer.side_effect = StoreUnavailable("away")
+        answer = self.client.post("/referrals", {"referrer": "Ann", "phone": "555-0100"})
+        self.assertEqual((answer.status_code, answer.json()), (503, {"error": api.AWAY}))
+        saved = Referral.objects.get()
+        self.assertEqual(self.client.post(f"/referrals/{saved.pk}/sign-up").status_code, 503)
+        saved.refresh_from_db()
+        self.assertIsNotNone(saved.signed_up_at)
