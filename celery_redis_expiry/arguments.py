@@ -54,7 +54,10 @@ def item_arguments(item: Any) -> dict[str, Any]:
         return dict(item)
     if isinstance(item, tuple | list) and len(item) == 2:
         return {"signature": item[0], "seconds": item[1]}
-    raise InvalidTimer(f"an item must be a (signature, seconds) pair or a dict, not {type(item).__name__}")
+    what = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
+    raise InvalidTimer(
+        f"an item must be a (signature, seconds) pair or a dict of schedule_on_expiry's arguments, not {what}"
+    )
 
 
 def target_of(target: Any, app: Any) -> tuple[str, Any, bool]:

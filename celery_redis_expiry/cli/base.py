@@ -12,10 +12,13 @@ from typing import Any
 import click
 from celery.bin.base import CeleryCommand, CeleryOption
 
-from celery_redis_expiry.errors import ExpiryError
+from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.store import Store, store_of
 
 DONE, FAILED, USAGE = 0, 1, 2
+
+#: The app that `celery` makes up without -A.
+NOBODY = "default"
 
 #: The first two are those of `celery purge`.
 SPARE_ASKING = ("-f", "--force", "-y", "--yes")
@@ -41,6 +44,8 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except ExpiryError as exc:
+            if isinstance(exc, NotConfigured) and ctx.obj.app.main == NOBODY:
+                raise click.ClickException("whose timers? Name the app: celery -A proj expiry …") from exc
             raise click.ClickException(str(exc)) from exc
 
 

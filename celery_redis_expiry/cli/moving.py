@@ -54,9 +54,13 @@ def export(ctx: click.Context, file: str) -> None:
         timers.recover()
     counts = timers.counts()
     length = sum(counts.values()) - counts["claimed"]
+    lines = 0
     with progress(ctx, length, "exporting") as advance, _whole(file) as out:
         for line in exported(timers, advance):
             out.write(line + "\n")
+            lines += 1
+    if file != "-":
+        ctx.obj.echo(f"{lines - 2} exported")  # the first and the last are no timers
     if claimed := timers.counts()["claimed"]:
         ctx.obj.error(
             f"{claimed} timers are claimed by a worker, and not in the file: wait until their lease ends, "

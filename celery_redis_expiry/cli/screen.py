@@ -33,7 +33,7 @@ def frame(view: View, where: str, zone: tzinfo, *, plain: bool) -> Group:
     """
     parts: list[Any] = [_heading(view, where, zone)]
     if view.error:
-        since = f"Redis is away since {moment(view.away, zone)}: " if view.away else ""
+        since = f"Redis can't be asked since {moment(view.away, zone)}: " if view.away else ""
         parts.append(Text(f"{since}{view.error}", style="bold red"))
     now = view.counted
     if now is not None:
@@ -49,7 +49,8 @@ def frame(view: View, where: str, zone: tzinfo, *, plain: bool) -> Group:
             ),
             _next(now, zone),
         ]
-    parts.append(_workers(view.workers))
+    if not view.away:
+        parts.append(_workers(view.workers, "not asked" if view.error else "no answer"))
     return Group(*parts)
 
 
@@ -108,7 +109,7 @@ def _next(now: Snapshot, zone: tzinfo) -> Table:
     return table
 
 
-def _workers(workers: Answers) -> Table | Text:
+def _workers(workers: Answers, silent: str) -> Table | Text:
     if not workers:
         return Text("no expiry worker is running", style="bold red")
     names = ("fired", "fired_by_event", "fired_by_sweep", "recovered", "notifications")
@@ -119,7 +120,7 @@ def _workers(workers: Answers) -> Table | Text:
     table.add_column("lateness p99", justify="right")
     for worker, told in sorted(workers.items()):
         if told is None:
-            table.add_row(Text(worker), Text("no answer", style="yellow"))
+            table.add_row(Text(worker), Text(silent, style="yellow"))
             continue
         late = (told.get("lateness") or {}).get("p99")
         table.add_row(Text(worker), *(Text(figure(told.get(name))) for name in names), Text(lateness(late)))

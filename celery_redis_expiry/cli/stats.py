@@ -41,7 +41,7 @@ def stats(ctx: click.Context, timeout: float, as_json: bool) -> None:
     claimed  are being published
     dead     could not be published
 
-    A worker that does not answer in time is listed all the same. lateness: p50/p99/max of the last minutes.
+    A worker that does not answer in time is listed all the same. Lateness is that of the last minutes.
     """
     timers = store(ctx)
     now = snapshot(timers)
@@ -57,16 +57,17 @@ def stats(ctx: click.Context, timeout: float, as_json: bool) -> None:
     for name, count in counts.items():
         bad = count and name in ("due", "dead")
         ctx.obj.echo(ctx.obj.style(f"{name:>10}  {count}", fg="red" if bad else None))
-    for line in _lines(workers):
+    silent = "did not answer" if timeout and not problem else "was not asked"
+    for line in _lines(workers, silent):
         ctx.obj.echo(line)
 
 
-def _lines(workers: Answers) -> list[str]:
+def _lines(workers: Answers, silent: str) -> list[str]:
     if not workers:
         return ["no expiry worker is running"]
     lines = []
     for name, told in sorted(workers.items()):
-        figures = ", ".join(_figures(told)) if told else "did not answer"
+        figures = ", ".join(_figures(told)) if told else silent
         lines.append(f"{name}: {figures}")
     return lines
 
@@ -75,5 +76,7 @@ def _figures(told: dict[str, Any]) -> list[str]:
     figures = [f"{name.replace('_', ' ')} {figure(told[name])}" for name in FIGURES if name in told]
     late = told.get("lateness") or {}
     if late.get("count"):
-        figures.append("lateness " + "/".join(lateness(late.get(each)) for each in ("p50", "p99", "max")))
+        figures.append(
+            "lateness " + ", ".join(f"{each} {lateness(late.get(each))}" for each in ("p50", "p99", "max"))
+        )
     return figures

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from celery_redis_expiry.cli.base import Command, json_option, option, say_json
+from celery_redis_expiry.cli.base import DONE, FAILED, Command, json_option, option, say_json
 from celery_redis_expiry.cli.watching import View, Watcher
 
 INSTALL = "the screen needs rich: pip install 'celery-redis-expiry[watch]' (or say --json)"
@@ -20,7 +20,7 @@ INSTALL = "the screen needs rich: pip install 'celery-redis-expiry[watch]' (or s
 @click.command(
     cls=Command,
     examples=("watch", "watch --interval 10", "watch --once", "watch --json | jq .due"),
-    failed="rich is not installed; or a setting is unusable",
+    failed="rich is not installed; or a setting is unusable; with --once, also: Redis can't be reached",
 )
 @option(
     "-i",
@@ -45,9 +45,10 @@ def watch(ctx: click.Context, interval: float, once: bool, as_json: bool) -> Non
         with _ending(), _showing(ctx, watcher, as_json, live=not once) as show:
             while True:
                 start = time.monotonic()
-                show(watcher.look())
+                view = watcher.look()
+                show(view)
                 if once:
-                    return
+                    ctx.exit(FAILED if view.away else DONE)
                 time.sleep(max(0.0, interval - (time.monotonic() - start)))
     except KeyboardInterrupt:
         return

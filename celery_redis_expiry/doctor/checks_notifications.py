@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import Finding, ok, unknown, warn
@@ -32,6 +32,8 @@ def notifications(server: Server, patient: Patient) -> Finding:
             f"an expiry worker's user needs +psubscribe &{server.channels.events}",
             setting=setting,
         )
+    except OutOfMemoryError:
+        return unknown(f"not proven, Redis is at its maxmemory and takes no probe key; {shown}", "see memory")
     data = {"arrive": arrived >= wanted, "setting": setting, "events": sorted(arrived)}
     if arrived >= wanted:
         return ok(

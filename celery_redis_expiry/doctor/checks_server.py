@@ -24,7 +24,7 @@ def redis(patient: Patient) -> Finding:
     try:
         took = patient.reach() * 1000
     except redis_errors.NoPermissionError as exc:
-        return fail(f"{location.url}: {exc}", "give the user +ping, and +select for a database other than 0")
+        return fail(f"{location.url}: {exc}", "give the user +select, for a database other than 0")
     except redis_errors.AuthenticationError as exc:
         return fail(
             f"{location.url} refused the user or password: {exc}", "mend the URL, or the user in Redis"

@@ -19,7 +19,11 @@ def namespace(patient: Patient) -> Finding:
     name, broker = store.namespace, broker_identity(patient.app)
     recorded = store.ownership()
     if recorded is None:
-        return ok(f"{name}: nobody's yet, the first expiry worker records its app and broker", namespace=name)
+        return ok(
+            f"{name}: nobody's yet, no expiry worker was ever here; if one was, look at expiry_namespace and "
+            "expiry_redis_url",
+            namespace=name,
+        )
     version, app, their_broker = recorded
     data = {"namespace": name, "format": version, "app": app, "broker": their_broker}
     if (app, their_broker) != (store.owner, broker):

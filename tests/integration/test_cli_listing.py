@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from celery_redis_expiry import get_timer, schedule_many_on_expiry, schedule_on_expiry
 from celery_redis_expiry.keys import new_token
@@ -208,4 +209,11 @@ def test_counts(site: Site, shard: Shard) -> None:
 def test_a_worker_that_does_not_answer_is_told_of(site: Site, shard: Shard) -> None:
     shard.look("expiry@gone:token", limit=1, parked=0)
     assert told(site.app, "stats", "--timeout", "0.1")[0]["workers"] == {"expiry@gone": None}
-    assert "expiry@gone: did not answer" in expiry(site.app, "stats", "--timeout", "0").stdout
+    assert "expiry@gone: did not answer" in expiry(site.app, "stats", "--timeout", "0.1").stdout
+    assert "expiry@gone: was not asked" in expiry(site.app, "stats", "--timeout", "0").stdout
+
+
+def test_nobodys_timers() -> None:
+    """`celery expiry`, and -A forgotten."""
+    assert "celery -A proj expiry" in expiry(Celery("default", set_as_current=False), "list", code=1).stderr
+    assert "expiry_redis_url" in expiry(Celery("shop", set_as_current=False), "list", code=1).stderr

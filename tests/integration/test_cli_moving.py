@@ -82,8 +82,10 @@ def lying(site: Site, database: int) -> dict[str, Any]:
 
 
 def exported(site: Site, file: Path) -> list[Any]:
-    expiry(site.app, "export", str(file))
-    return [json.loads(line) for line in file.read_text("ascii").splitlines()]
+    output = expiry(site.app, "export", str(file)).stdout
+    lines = [json.loads(line) for line in file.read_text("ascii").splitlines()]
+    assert output == f"{len(lines) - 2} exported\n"
+    return lines
 
 
 def test_it_arrives_as_it_was(full: Site, elsewhere: Site, shard: Shard, tmp_path: Path) -> None:

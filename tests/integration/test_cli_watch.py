@@ -85,9 +85,10 @@ def test_redis_goes_away_and_comes_back(make_site: Callable[..., Site], proxy: P
     assert away.away == still.away == away.at
     assert still.counted == before.counted
     proxy.refuse()
-    output = expiry(site.app, "watch", "--once").stdout
-    assert "Redis is away since" in output
+    output = expiry(site.app, "watch", "--once", code=1).stdout
+    assert "Redis can't be asked since" in output
     assert "waiting" not in output
+    assert "no expiry worker" not in output, "nobody knows"
 
 
 def test_the_rate_is_of_those_that_answered_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +116,13 @@ def test_the_broker_is_away(site: Site) -> None:
     store_of(site.app).shards[0].look("a@host:token", limit=1, parked=0)
     site.app.conf.broker_url = f"redis://127.0.0.1:{free_port()}/0"
     site.app.conf.expiry_redis_url = site.server.url()
-    assert "the workers can't be asked over the broker" in expiry(site.app, "watch", "--once").stdout
+    screen = expiry(site.app, "watch", "--once").stdout
+    assert "the workers can't be asked over the broker" in screen
+    assert "not asked" in screen
     result = expiry(site.app, "stats")
     assert "the workers can't be asked over the broker" in result.stderr
     assert "waiting  0" in result.stdout
+    assert "a@host: was not asked" in result.stdout
 
 
 def test_without_rich(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

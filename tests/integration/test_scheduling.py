@@ -106,11 +106,13 @@ def test_many_in_constant_memory_of_calls(site: Site) -> None:
             else:
                 yield {"signature": site.record(number), "seconds": 600, "key": f"row:{number}"}
         yield "no item at all"
+        yield site.record(0), 600, "a name"
 
     results: list[Any] = []
     summary = schedule_many_on_expiry(rows(), on_result=lambda _, result: results.append(result))
     assert summary.scheduled == len(results) == 2495
-    assert [bad.position for bad in summary.errors] == [7, 507, 1007, 1507, 2007, 2500]
+    assert [bad.position for bad in summary.errors] == [7, 507, 1007, 1507, 2007, 2500, 2501]
+    assert str(summary.errors[-1].error).endswith("not 3 values")
     assert all(isinstance(each.error, ExpiryError) for each in summary.errors)
     assert site.waiting() == 2495
 
