@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery_redis_expiry.bulk import BadItem, ScheduleSummary, schedule_many_on_expiry
 from celery_redis_expiry.errors import (
     ExpiryError,
+    InvalidHandler,
     InvalidTimer,
     NamespaceTaken,
     NotConfigured,
@@ -24,6 +25,7 @@ from celery_redis_expiry.scheduling import (
     schedule_on_expiry,
 )
 from celery_redis_expiry.timer import DeadLetter, Timer
+from celery_redis_expiry.watching import KeyEvent, on_key_expired
 
 __version__ = "0.3.0"
 
@@ -32,7 +34,9 @@ __all__ = [
     "BadItem",
     "DeadLetter",
     "ExpiryError",
+    "InvalidHandler",
     "InvalidTimer",
+    "KeyEvent",
     "NamespaceTaken",
     "NotConfigured",
     "NotReplicated",
@@ -47,6 +51,7 @@ __all__ = [
     "get_timer",
     "iter_dead_letters",
     "iter_timers",
+    "on_key_expired",
     "reschedule",
     "schedule_many_on_expiry",
     "schedule_on_expiry",

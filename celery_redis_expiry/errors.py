@@ -20,6 +20,10 @@ class InvalidTimer(ExpiryError, ValueError):
     """An argument can't make a timer; raised before anything is stored."""
 
 
+class InvalidHandler(ExpiryError, ValueError):
+    """An argument can't make a handler of users' own keys; raised before anything is registered."""
+
+
 class TimerExists(ExpiryError):
     """A timer of this name or task id is already waiting (`if_exists="raise"`, or a repeated task id)."""
 

@@ -55,6 +55,9 @@ class Keys:
         #: channel: a due time (ms) that is earlier than announced, or "!" and a member that is due at once
         self.wake = base + "wake"
         self._trigger = base + "trigger:"
+        self._watched = base + "watched:"
+        self._values = base + "values:"
+        self._leader = base + "leader:"
         self._answer = base + "answer:"
 
     def trigger(self, member: str) -> str:
@@ -64,6 +67,18 @@ class Keys:
     def answer(self, token: str) -> str:
         """String with a TTL of a minute: what a changing call answered, for its repetition."""
         return self._answer + token
+
+    def watched(self, watch: str) -> str:
+        """Sorted set: a user's key → when it expires, ms; the ledger of a watch. In the first shard."""
+        return self._watched + watch
+
+    def values(self, watch: str) -> str:
+        """Hash: a user's key → snapshot of its value, where a handler of the watch asks for values."""
+        return self._values + watch
+
+    def leader(self, watch: str) -> str:
+        """String with a TTL of seconds: the token of the worker that delivers for a watch."""
+        return self._leader + watch
 
 
 def is_ours(key: str) -> bool:

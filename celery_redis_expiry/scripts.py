@@ -15,14 +15,18 @@ from redis.sentinel import SentinelConnectionPool
 
 NAMES = (
     "ack",
+    "agenda",
     "bury",
     "cancel",
     "claim",
+    "deliver",
     "discard",
     "drop",
     "enter",
     "inspect",
+    "lead",
     "look",
+    "note",
     "prolong",
     "put",
     "read",

@@ -85,6 +85,16 @@ class Settings:
         90 * 86400.0,
         "Seconds for which a dead letter is kept; older ones are dropped, and logged.",
     )
+    watch_url: str | None = _setting(
+        None,
+        "Where the users' own keys are that handlers (`on_key_expired`) watch: a URL as for "
+        "`expiry_redis_url`, options in its query. Without it: with the timers. A handler may have its own.",
+    )
+    watch_limit: int = _setting(
+        1_000_000,
+        "How many keys the ledger of one watched pattern holds. Those beyond it are told of while a worker "
+        "listens, but late, and not at all if they expire while none does; the worker warns.",
+    )
     mark_revoked: bool = _setting(
         False,
         "Whether the result of a cancelled timer becomes `REVOKED` in the result backend, so that a `get()` "
@@ -118,6 +128,8 @@ class Settings:
             or (isinstance(self.namespace, str) and bool(NAMESPACE.fullmatch(self.namespace))),
             "1 to 100 letters, digits or _ . @ / -",
         )
+        _check("watch_url", self.watch_url is None or isinstance(self.watch_url, str), "a URL or None")
+        _check("watch_limit", _is_whole(self.watch_limit, 1, 10**9), "a whole number, at least 1")
         for name in ("configure_notifications", "follow_foreign_ttl", "mark_revoked", "scheduled_state"):
             _check(name, isinstance(getattr(self, name), bool), "True or False")
         _check("lease", _is_number(self.lease) and 5 <= self.lease <= 86400, "seconds from 5 to 86400")

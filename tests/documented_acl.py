@@ -37,6 +37,7 @@ def _roles() -> dict[str, Role]:
 ROLES = _roles()
 PRODUCER = ROLES["producer"]
 WORKER = ROLES["expiry worker"]
+WATCHER = ROLES["expiry worker with handlers of [users' own keys]"]
 CONFIGURES = ROLES["expiry worker that may configure notifications"]
 OPERATOR = ROLES["operator"]
 
@@ -65,6 +66,7 @@ def make_user(
 def filled(rule: str, database: int = 0, prefix: str = "") -> str:
     """A rule of the documentation with the names of the tests in it."""
     rule = rule.replace("<namespace>", NAMESPACE).replace("<db>", str(database))
+    rule = rule.replace("<pattern>", "session:*")
     return rule.replace("{", prefix + "{")
 
 

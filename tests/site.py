@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Site:
     Arguments:
         server: where the timers are; a group of servers, too (see tests/servers).
         beside: where broker, results and ledger are, unless they are with the timers.
+        handlers: of users' own keys: see `ledger_app`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Site:
         beside: RedisServer | None = None,
         show_log: Callable[[Callable[[], tuple[str, str]]], None] = lambda log: None,
         main: str = ledger_app.MAIN,
+        handlers: Sequence[dict[str, Any]] = (),
         **conf: Any,
     ) -> None:
         self.server = server
@@ -56,6 +58,7 @@ class Site:
             "broker": broker or self.beside.url(),
             "backend": self.beside.url(BACKEND_DB),
             "ledger": self.beside.url(LEDGER_DB),
+            "handlers": list(handlers),
             "conf": ({"expiry_redis_url": server.url()} if apart else {}) | conf,
         }
         self.app: Celery = ledger_app.build({**self.config, "current": False})

@@ -1,7 +1,7 @@
 """Where the timers' Redis is, and clients for it: one server, Sentinel, or a Cluster."""
 
 from celery_redis_expiry.connections.clients import RETRIES, TIMEOUT, Primary, client, primaries
-from celery_redis_expiry.connections.location import Location, broker_location, locate, parse
+from celery_redis_expiry.connections.location import Location, broker_location, locate, locate_watched, parse
 
 __all__ = [
     "RETRIES",
@@ -11,6 +11,7 @@ __all__ = [
     "broker_location",
     "client",
     "locate",
+    "locate_watched",
     "parse",
     "primaries",
 ]

@@ -104,6 +104,19 @@ def locate(app: Any) -> Location:
     )
 
 
+def locate_watched(app: Any, url: str | None = None) -> Location:
+    """Where the users' own keys are that an app watches.
+
+    Arguments:
+        url: of one handler's own.
+
+    Raises:
+        NotConfigured: a URL is unusable, or nothing says where the timers are.
+    """
+    url, setting = (url, "url") if url else (Settings.of(app).watch_url, "expiry_watch_url")
+    return parse(url, {}, None, setting) if url else locate(app)
+
+
 def broker_location(app: Any) -> Location | None:
     """Where the broker of a Celery app is, if it is a Redis."""
     conf = app.conf

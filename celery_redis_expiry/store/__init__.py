@@ -16,16 +16,21 @@ from celery_redis_expiry.store.resharding import Unready, awake, reshard, stored
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.snapshot import Snapshot, snapshot
 from celery_redis_expiry.store.store import Store
+from celery_redis_expiry.store.watched import Delivery, Note, NotLeading
 from celery_redis_expiry.store.workers import Look
 
 __all__ = [
     "RECHECK_MS",
     "CalledOff",
     "Claims",
+    "Delivery",
     "Guarded",
+    "Link",
     "Look",
     "Place",
     "Purged",
+    "NotLeading",
+    "Note",
     "Shard",
     "Snapshot",
     "Store",

@@ -42,6 +42,7 @@ ROLES = {
         ("set", "exists", "ping", "psubscribe"),
         ("time", "zcount"),
     ),
+    "watcher": Role(("lead", "note", "agenda", "deliver"), ("hmget", "zscan", "zscore")),
     "operator": Role(
         (
             *("enter", "schedule", "inspect", "cancel"),  # whoever reschedules and fires is a producer
@@ -75,6 +76,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "zscore": ("ZSCORE", "KEY", "member"),
     "zcard": ("ZCARD", "KEY"),
     "zcount": ("ZCOUNT", "KEY", "0", "0"),
+    "zscan": ("ZSCAN", "KEY", "0"),
     "zrange": ("ZRANGE", "KEY", "0", "0"),
     "zrevrange": ("ZREVRANGE", "KEY", "0", "0"),
     "zrangebyscore": ("ZRANGEBYSCORE", "KEY", "0", "0"),
@@ -177,4 +179,5 @@ def _every_key(keys: Keys) -> list[str]:
     return [
         *(keys.namespace, keys.due, keys.parked, keys.timers, keys.names, keys.ids, keys.claimed),
         *(keys.claims, keys.dead, keys.reasons, keys.pacers, keys.trigger("-:-"), keys.answer("-")),
+        *(keys.watched("-"), keys.values("-"), keys.leader("-")),
     ]

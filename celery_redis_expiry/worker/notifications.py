@@ -11,6 +11,7 @@ from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import PROBE, Keys, member, new_token
 from celery_redis_expiry.logs import log_fields
+from celery_redis_expiry.worker.flags import add_flags
 from celery_redis_expiry.worker.loop import Loop
 
 logger = logging.getLogger(__name__)
@@ -88,35 +89,13 @@ class Notifications(Loop):
             return
         self._check.clear()
         try:
-            self._obstacle = self._switch_on() if self._configure else ""
+            self._obstacle = add_flags(self._client, self._wanted)[1] if self._configure else ""
             self.on = self._prove()
         except redis_errors.RedisError as exc:
             self._check.set()
             raise StoreUnavailable(str(exc)) from exc
         self._tell(self._obstacle)
         self.settled.set()
-
-    def _switch_on(self) -> str:
-        """Add the flags that are missing. Returns why that was not possible, or nothing."""
-        try:
-            flags = str(self._client.config_get("notify-keyspace-events").get("notify-keyspace-events", ""))
-            # A is an alias of g$lshzxetd
-            missing = [
-                flag for flag in self._wanted if flag not in flags and not (flag in "xg" and "A" in flags)
-            ]
-            if missing:
-                self._client.config_set("notify-keyspace-events", flags + "".join(missing))
-                logger.info(
-                    "expiry: added %r to notify-keyspace-events, was %r",
-                    "".join(missing),
-                    flags,
-                    extra=log_fields("notifications_configured"),
-                )
-        except redis_errors.ConnectionError:
-            raise
-        except redis_errors.ResponseError as exc:
-            return f"the server refuses CONFIG ({exc})"
-        return ""
 
     def _prove(self) -> bool:
         probe = self._probe = member(new_token(), PROBE)

@@ -27,6 +27,7 @@ from celery_redis_expiry.worker.publishing import Publisher
 from celery_redis_expiry.worker.settler import Settler
 from celery_redis_expiry.worker.stats import block
 from celery_redis_expiry.worker.teller import Teller
+from celery_redis_expiry.worker.watching import Watching
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ class Service:
         hearing.poke = pacer.poke
         dispatcher.hungry = pacer.poke
         # the ears first: what expires while the pacer reads the index must be heard
-        self.loops = [hearing, teller, applier, dispatcher, pacer]
+        watched = _store(self.app)
+        watched.reckon_with(store)
+        self.loops = [hearing, teller, applier, dispatcher, pacer, Watching(self.app, watched)]
         return hearing
 
     def _enter(self) -> None:

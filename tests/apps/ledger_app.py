@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import redis
-from celery import Celery
+from celery import Celery, chain, chord, group
 from celery.app.task import Task
 
 RUNS = "ledger:runs"
@@ -29,10 +29,29 @@ def build(config: dict[str, Any]) -> Celery:
     app.conf.update(config.get("conf", {}))
     ledger = redis.Redis.from_url(config["ledger"])
     _add_tasks(app, ledger)
+    for handler in config.get("handlers", ()):
+        _add_handler(app, dict(handler))
     return app
 
 
-def _write(ledger: redis.Redis, task: Task, label: Any) -> None:
+def _add_handler(app: Celery, handler: dict[str, Any]) -> None:
+    """A handler of users' own keys: pattern, the label of its runs, and options of `on_key_expired`."""
+    from celery_redis_expiry import on_key_expired
+
+    pattern, label = handler.pop("pattern"), handler.pop("label", "told")
+    target = app.tasks["ledger.told"].s(label)
+    if shape := handler.pop("shape", None):
+        # the event goes to where a canvas begins
+        passes_on, record = app.tasks["ledger.passes_on"], app.tasks["ledger.record"]
+        target = {
+            "chain": chain(passes_on.s(), record.s(), app=app),
+            "group": group([passes_on.s() | record.s(), target], app=app),
+            "chord": chord([passes_on.s(), passes_on.s()], app.tasks["ledger.record"].s(), app=app),
+        }[shape]
+    on_key_expired(app, pattern, target, **handler)
+
+
+def _write(ledger: redis.Redis, task: Task, label: Any, **more: Any) -> None:
     seconds, micros = ledger.time()
     request = {name: value for name, value in vars(task.request).items() if not name.startswith("_")}
     run = {
@@ -41,6 +60,7 @@ def _write(ledger: redis.Redis, task: Task, label: Any) -> None:
         "at": seconds + micros / 1e6,  # Redis's clock, the one the due time was set on
         "worker": [os.getpid(), threading.get_ident()],
         "request": request,
+        **more,
     }
     ledger.rpush(RUNS, json.dumps(run, default=repr))
 
@@ -50,6 +70,15 @@ def _add_tasks(app: Celery, ledger: redis.Redis) -> None:
     def record(self: Task, label: Any = None, *args: Any, **kwargs: Any) -> Any:
         _write(ledger, self, label)
         return label
+
+    @app.task(name="ledger.told", bind=True, shared=False)
+    def told(self: Task, event: Any, label: str) -> None:
+        """What a handler of users' own keys is given; the ledger shows it as the label's run."""
+        _write(ledger, self, label, event=event)
+
+    @app.task(name="ledger.passes_on", shared=False)
+    def passes_on(event: Any) -> Any:
+        return event["key"]
 
     @app.task(name="ledger.add", bind=True, shared=False)
     def add(self: Task, x: int, y: int) -> int:

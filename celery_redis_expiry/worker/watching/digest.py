@@ -1,0 +1,118 @@
+"""What the events of watched keys mean for the ledger, and for those who are to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from celery_redis_expiry.store import Note
+from celery_redis_expiry.worker.watching.deliveries import Gone, deliveries
+from celery_redis_expiry.worker.watching.ledger import Ledger
+from celery_redis_expiry.worker.watching.source import Source
+from celery_redis_expiry.worker.watching.stream import Heard
+from celery_redis_expiry.worker.watching.watch import Watch
+
+#: What takes a key away, as it is told to handlers. Whatever else happens may have changed its TTL.
+GONE = {
+    "expired": "expired",
+    "evicted": "evicted",
+    "del": "deleted",
+    "rename_from": "deleted",
+    "move_from": "deleted",
+}
+#: How far a due time in the ledger may be off, ms.
+BLUR = 20
+
+
+class Digest:
+    """The stream's order is the truth: a key that expired is told of, whatever became of it since.
+
+    Arguments:
+        own: how the package's own keys begin: handlers are not told of them.
+
+    Attributes:
+        since: when the stream began, ms on Redis's clock: what was due before is told of as missed.
+        heard: whether anything was heard since.
+    """
+
+    def __init__(self, app: Any, watch: Watch, source: Source, ledger: Ledger, own: bytes) -> None:
+        self.since = 0
+        self.heard = False
+        self._app = app
+        self._watch = watch
+        self._source = source
+        self._ledger = ledger
+        self._own = own
+
+    def digest(self, heard: Sequence[Heard]) -> None:
+        """Act on events, in their order."""
+        gone: list[tuple[bytes, str]] = []
+        changed: dict[bytes, None] = {}
+        for event in heard:
+            if event.key.startswith(self._own):
+                continue
+            self.heard = True
+            if event.kind in GONE:
+                gone.append((event.key, GONE[event.kind]))
+            else:
+                changed[event.key] = None
+        if self._watch.location.cluster:
+            gone = self._less_moved(gone)
+        self._tell_heard(gone)
+        # what was forgotten just now may be there again: it is looked at after that
+        self.look(changed)
+
+    def _less_moved(self, gone: list[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
+        """Without those that are deleted here since their slot has moved: they live on at another primary."""
+        deleted = list({key for key, event in gone if event == "deleted"})
+        ttls = dict(zip(deleted, self._source.ttls(deleted), strict=True)) if deleted else {}
+        return [(key, event) for key, event in gone if event != "deleted" or ttls[key] == -2]
+
+    def _tell_heard(self, gone: list[tuple[bytes, str]]) -> None:
+        known = self._ledger.known([key for key, event in gone if event in self._watch.events])
+        told = []
+        for key, event in gone:
+            due, value = known.get(key, (None, None))
+            if event == "expired":
+                # it is gone: a later due time is that of the key that has taken its place since
+                due = min(due or self._ledger.now(), self._ledger.now())
+            missed = event == "expired" and due is not None and due < self.since - BLUR
+            told.append(Gone(key, event, due, value, missed))
+        self._tell(told)
+
+    def conclude(self, gone: dict[bytes, int], before: int) -> None:
+        """Tell of keys that are gone although no event told of it.
+
+        Arguments:
+            gone: each with its due time, ms.
+            before: what was due until then has expired, as far as anybody can know; the rest was deleted.
+        """
+        known = self._ledger.known(list(gone))
+        self._tell(
+            [
+                Gone(
+                    key,
+                    "expired" if due <= before else "deleted",
+                    due,
+                    known[key][1],
+                    missed=True,
+                    certain=False,
+                )
+                for key, due in gone.items()
+            ]
+        )
+
+    def _tell(self, gone: Sequence[Gone]) -> None:
+        for delivery in deliveries(self._app, self._watch, gone):
+            self._ledger.deliver(delivery)
+
+    def look(self, keys: Iterable[bytes]) -> None:
+        """Note when these expire. Of one that is gone its event tells, which is still to come."""
+        asked = [key for key in keys if not key.startswith(self._own)]
+        self.note(zip(asked, self._source.ttls(asked), strict=True) if asked else ())
+
+    def note(self, found: Iterable[tuple[bytes, int | None]]) -> None:
+        """Note what was found out about keys: the PTTL of each."""
+        self._ledger.note(
+            [Note(key, ttl if ttl >= 0 else None) for key, ttl in found if ttl not in (None, -2)]
+        )

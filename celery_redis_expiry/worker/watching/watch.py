@@ -1,0 +1,67 @@
+"""What is watched: a pattern of keys in one Redis, with those who are to be told."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from celery_redis_expiry.connections import Location, locate, locate_watched
+from celery_redis_expiry.logs import log_fields
+from celery_redis_expiry.watching import Handler, handlers_of
+
+logger = logging.getLogger(__name__)
+
+#: Patterns that match about every key.
+EVERYTHING = frozenset({b"*", b"**", b"?*", b"*?"})
+#: Keyspace events of everything that takes a key away or may change its TTL: generic commands, expiry,
+#: eviction, and what may overwrite: strings, and the lists, sets and sorted sets that store commands make.
+FLAGS = "Kgxe$lsz"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One pattern in one Redis.
+
+    Attributes:
+        id: by which its ledger is found again: the same in every worker and release.
+        handlers: who is told, in the order of their registration.
+    """
+
+    id: str
+    location: Location
+    pattern: bytes
+    handlers: tuple[Handler, ...]
+
+    @property
+    def events(self) -> frozenset[str]:
+        """What somebody is to be told of."""
+        return frozenset().union(*(handler.on for handler in self.handlers))
+
+
+def watches_of(app: Any) -> list[Watch]:
+    """What the handlers of an app watch: each pattern in each Redis once."""
+    timers = locate(app)
+    found: dict[str, Watch] = {}
+    for handler in handlers_of(app):
+        location = locate_watched(app, handler.url)
+        pattern = handler.pattern
+        raw = pattern if isinstance(pattern, bytes) else pattern.encode(errors="surrogateescape")
+        place = "" if _place(location) == _place(timers) else _place(location)
+        id = hashlib.sha1(place.encode() + b"\n" + raw, usedforsecurity=False).hexdigest()[:16]
+        known = found[id].handlers if id in found else ()
+        found[id] = Watch(id, location, raw, (*known, handler))
+        if raw in EVERYTHING and not known:
+            logger.warning(
+                "expiry: the pattern %r watches every key in %s: each write there costs this worker about "
+                "as much as it costs Redis. Name what you mean, such as 'session:*'",
+                pattern,
+                location.url,
+                extra=log_fields("watch_everything"),
+            )
+    return list(found.values())
+
+
+def _place(location: Location) -> str:
+    return f"{location.cluster or location.door()}/{location.database}"
