@@ -82,6 +82,11 @@ class Watchers:
         names = client.scan_iter(self.site.key("watched:*").replace("{", "?"))
         return {key: due for name in names for key, due in client.zrange(name, 0, -1, withscores=True)}
 
+    def values(self) -> list[str]:
+        """The keys of the snapshots; one more that is never there, so that they are not none."""
+        found = self.site.redis.scan_iter(self.site.key("values:*").replace("{", "?"), count=1000)
+        return [*found, self.site.key("values:")]
+
 
 def _event(record: bytes) -> Event:
     arguments, *_ = loads(Stored.decode(record).content["body"])

@@ -97,11 +97,12 @@ class Watched(ShardBase):
             raise NotLeading(f"another worker watches {watch} by now")
         return int(answer[1]), int(answer[2])
 
-    def agenda(self, watch: str, *, limit: int, ahead: float = 0.0) -> Agenda:
-        """What is due, and what will be within `ahead` seconds."""
+    def agenda(self, watch: str, *, limit: int, ahead: float = 0.0, since: int | None = None) -> Agenda:
+        """What is due, and what will be within `ahead` seconds; no more than what is due after `since`, ms."""
         with self._translated():
             now, next_due, rows = self._scripts.agenda(
-                keys=[self.keys.watched(watch)], args=[int(ahead * 1000), limit]
+                keys=[self.keys.watched(watch)],
+                args=["-inf" if since is None else since, int(ahead * 1000), limit],
             )
         pairs = [(rows[i], as_ms(rows[i + 1])) for i in range(0, len(rows), 2)]
         return Agenda(int(now), as_ms(next_due) if next_due else None, pairs)

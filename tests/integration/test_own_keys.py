@@ -245,6 +245,77 @@ def _moment(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
 
 
+# -- values
+
+VALUES: dict[str, tuple[list[Command], Any]] = {
+    "text": ([("SET", KEY, "Grüße")], "Grüße"),
+    "bytes": ([("SET", KEY, b"\xff\x00")], b"\xff\x00"),
+    "list": ([("RPUSH", KEY, "a", b"\xff")], ["a", b"\xff"]),
+    "set": ([("SADD", KEY, "b", "a")], ["a", "b"]),
+    "hash": ([("HSET", KEY, "name", "x", "data", b"\xff")], {"name": "x", "data": b"\xff"}),
+    "names that are bytes": ([("HSET", KEY, b"\xff", "x")], [[b"\xff", "x"]]),
+    "sorted set": ([("ZADD", KEY, "1.5", "a")], [["a", 1.5]]),
+    "stream": ([("XADD", KEY, "1-0", "name", "x")], [["1-0", {"name": "x"}]]),
+    "too large": ([("SET", KEY, "x" * 100_000)], None),
+    "too many": ([("SADD", KEY, *range(2000))], None),
+}
+
+
+def test_the_value_that_it_had(watchers: Callable[..., Watchers]) -> None:
+    listening = watchers({"pattern": "session:*", "with_value": True}).caught_up()
+    for name, (commands, _) in VALUES.items():
+        key = f"session:{name}"
+        replaced = [tuple(key if word == KEY else word for word in command) for command in commands]
+        run(listening.site, *replaced, ("PEXPIRE", key, 400))
+    eventually(lambda: len(listening.told()) == len(VALUES))
+    for event in listening.told():
+        wanted = VALUES[event["key"].partition(":")[2]][1]
+        assert event["value"] == wanted, event["key"]
+        assert (event["value_at"] is None) == (wanted is None)
+        if wanted is not None:
+            assert event["value_at"] < event["due"]
+
+
+def test_a_value_that_changes_is_read_again(watchers: Callable[..., Watchers]) -> None:
+    """Also where it does so within the seconds in which snapshots are taken; and after it was overwritten."""
+    listening = watchers({"pattern": "session:*", "with_value": True}).caught_up()
+    run(listening.site, ("HSET", KEY, "step", "1"), ("PEXPIRE", KEY, 500))
+    time.sleep(0.1)
+    run(listening.site, ("HSET", KEY, "step", "2"))
+    time.sleep(0.1)
+    run(listening.site, ("HSET", KEY, "step", "3"))
+    [event] = eventually(listening.told)
+    assert event["value"] == {"step": "3"}
+
+
+def test_a_value_is_read_before_its_time_comes(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that nobody touches again after it was set has its turn when its due time draws near."""
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.snapshots.AHEAD", 0.2)
+    listening = watchers({"pattern": "session:*", "with_value": True}).caught_up()
+    for number in range(20):
+        run(listening.site, ("SET", f"session:{number}", number, "PX", 600 + 10 * number))
+    eventually(lambda: len(listening.told()) == 20)
+    assert [(each["key"], each["value"]) for each in listening.told()] == sorted(
+        (f"session:{number}", str(number)) for number in range(20)
+    )
+    assert not listening.site.redis.exists(*listening.values())
+
+
+def test_the_value_outlives_the_worker(watchers: Callable[..., Watchers]) -> None:
+    """What was read before a gap is told after it; what was not is absent."""
+    listening = watchers({"pattern": "session:*", "with_value": True}).caught_up()
+    run(listening.site, ("SET", KEY, "x", "PX", 600))
+    eventually(lambda: any(listening.site.redis.hlen(name) for name in listening.values()))
+    listening.stop()
+    run(listening.site, ("SET", "session:2", "x", "PX", 600))
+    time.sleep(0.8)
+    listening.caught_up()
+    [event] = eventually(listening.told)
+    assert (event["key"], event["value"], event["missed"]) == (KEY, "x", True)
+
+
 # -- after a gap: nobody listened for a while
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from celery_redis_expiry.worker.watching.digest import Digest
 from celery_redis_expiry.worker.watching.ledger import Ledger
+from celery_redis_expiry.worker.watching.snapshots import Snapshots
 from celery_redis_expiry.worker.watching.source import Source
 from celery_redis_expiry.worker.watching.stream import Heard, Stream
 
@@ -21,10 +22,11 @@ class Asking:
     has passed which comes after the question: a key that was gone, and of which no event told, went before.
     """
 
-    def __init__(self, source: Source, ledger: Ledger, digest: Digest) -> None:
+    def __init__(self, source: Source, ledger: Ledger, digest: Digest, snapshots: Snapshots | None) -> None:
         self._source = source
         self._ledger = ledger
         self._digest = digest
+        self._snapshots = snapshots
         self._pending: dict[bytes, int] = {}
         self._mark = ""
         self._known: Iterator[list[tuple[bytes, int]]] | None = None
@@ -66,6 +68,8 @@ class Asking:
             if rows:
                 self._ask(rows, stream)
                 return False
+        if self._snapshots is not None and time.monotonic() >= self._snapshots.wake:
+            self._digest.look(dict.fromkeys(self._snapshots.move_on(), False))
         if self._known is not None:
             page = next(self._known, None)
             if page is None:
@@ -77,13 +81,13 @@ class Asking:
             if keys is None:
                 self._found = None
                 return True
-            self._digest.look(keys)
+            self._digest.look(dict.fromkeys(keys, True))
         return False
 
     def _ask(self, rows: Sequence[tuple[bytes, int]], stream: Stream) -> None:
         ttls = self._source.ttls([key for key, _ in rows])
         self._pending = {key: due for (key, due), ttl in zip(rows, ttls, strict=True) if ttl == -2}
-        self._digest.note((key, ttl) for (key, _), ttl in zip(rows, ttls, strict=True))
+        self._digest.note(((key, ttl) for (key, _), ttl in zip(rows, ttls, strict=True)), {})
         if self._pending:
             self._mark = stream.mark()
         if None in ttls:

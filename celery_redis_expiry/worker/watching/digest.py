@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from celery_redis_expiry.store import Note
 from celery_redis_expiry.worker.watching.deliveries import Gone, deliveries
 from celery_redis_expiry.worker.watching.ledger import Ledger
+from celery_redis_expiry.worker.watching.snapshots import Snapshots
 from celery_redis_expiry.worker.watching.source import Source
 from celery_redis_expiry.worker.watching.stream import Heard
 from celery_redis_expiry.worker.watching.watch import Watch
@@ -20,6 +21,8 @@ GONE = {
     "rename_from": "deleted",
     "move_from": "deleted",
 }
+#: What changes the TTL of a key, and not its value.
+SAME_VALUE = frozenset({"expire", "persist"})
 #: How far a due time in the ledger may be off, ms.
 BLUR = 20
 
@@ -28,6 +31,7 @@ class Digest:
     """The stream's order is the truth: a key that expired is told of, whatever became of it since.
 
     Arguments:
+        snapshots: None where nobody is to be given values.
         own: how the package's own keys begin: handlers are not told of them.
 
     Attributes:
@@ -35,19 +39,28 @@ class Digest:
         heard: whether anything was heard since.
     """
 
-    def __init__(self, app: Any, watch: Watch, source: Source, ledger: Ledger, own: bytes) -> None:
+    def __init__(
+        self,
+        app: Any,
+        watch: Watch,
+        source: Source,
+        ledger: Ledger,
+        snapshots: Snapshots | None,
+        own: bytes,
+    ) -> None:
         self.since = 0
         self.heard = False
         self._app = app
         self._watch = watch
         self._source = source
         self._ledger = ledger
+        self._snapshots = snapshots
         self._own = own
 
     def digest(self, heard: Sequence[Heard]) -> None:
         """Act on events, in their order."""
         gone: list[tuple[bytes, str]] = []
-        changed: dict[bytes, None] = {}
+        changed: dict[bytes, bool] = {}
         for event in heard:
             if event.key.startswith(self._own):
                 continue
@@ -55,7 +68,7 @@ class Digest:
             if event.kind in GONE:
                 gone.append((event.key, GONE[event.kind]))
             else:
-                changed[event.key] = None
+                changed[event.key] = changed.get(event.key, False) or event.kind not in SAME_VALUE
         if self._watch.location.cluster:
             gone = self._less_moved(gone)
         self._tell_heard(gone)
@@ -106,13 +119,28 @@ class Digest:
         for delivery in deliveries(self._app, self._watch, gone):
             self._ledger.deliver(delivery)
 
-    def look(self, keys: Iterable[bytes]) -> None:
-        """Note when these expire. Of one that is gone its event tells, which is still to come."""
-        asked = [key for key in keys if not key.startswith(self._own)]
-        self.note(zip(asked, self._source.ttls(asked), strict=True) if asked else ())
+    def look(self, keys: Mapping[bytes, bool]) -> None:
+        """Note when these expire. Of one that is gone its event tells, which is still to come.
 
-    def note(self, found: Iterable[tuple[bytes, int | None]]) -> None:
-        """Note what was found out about keys: the PTTL of each."""
+        Arguments:
+            keys: each with whether its value may have changed.
+        """
+        asked = [key for key in keys if not key.startswith(self._own)]
+        if asked:
+            self.note(zip(asked, self._source.ttls(asked), strict=True), keys)
+
+    def note(self, found: Iterable[tuple[bytes, int | None]], changed: Mapping[bytes, bool]) -> None:
+        """Note what was found out about keys: the PTTL of each; and its value, if its turn has come."""
+        there = [(key, ttl) for key, ttl in found if ttl is not None and ttl != -2]
+        values: dict[bytes, bytes] = {}
+        if self._snapshots is not None:
+            expiring = [(key, ttl) for key, ttl in there if ttl >= 0]
+            values = self._snapshots.take([key for key, ttl in expiring if self._snapshots.wants(ttl)])
+            for _, ttl in expiring:
+                self._snapshots.noted(ttl)
         self._ledger.note(
-            [Note(key, ttl if ttl >= 0 else None) for key, ttl in found if ttl not in (None, -2)]
+            [
+                Note(key, ttl if ttl >= 0 else None, values.get(key, b"" if changed.get(key) else None))
+                for key, ttl in there
+            ]
         )

@@ -127,6 +127,24 @@ class Ledger:
         self.wake = now if len(agenda.rows) >= PAGE else now + min(CAP, pause)
         return agenda.rows
 
+    def ahead(self, since: int, seconds: float, limit: int) -> tuple[int, list[bytes], float | None]:
+        """What will be due within so many seconds, and was not read before.
+
+        Arguments:
+            since: due time (ms) up to which it was.
+
+        Returns:
+            Up to which due time it is read now; the keys; in how many seconds the next after these is due.
+        """
+        agenda = self._shard.agenda(self._watch.id, limit=limit, ahead=seconds, since=since)
+        rows, until = agenda.rows, agenda.now + int(seconds * 1000) - 1
+        if len(rows) >= limit:
+            # of those that share its due time the page may hold but a part
+            until = max(since + 1, rows[-1][1] - 1)
+        following = rows[-1][1] if len(rows) >= limit else agenda.next
+        pause = None if following is None else (following - agenda.now) / 1000
+        return until, [key for key, _ in rows], pause
+
     def wake_at(self, moment: float) -> None:
         """See to it that `wake` is no later than this, on the monotonic clock."""
         self.wake = min(self.wake, moment)

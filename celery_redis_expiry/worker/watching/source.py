@@ -11,6 +11,7 @@ from redis import exceptions as redis_errors
 from celery_redis_expiry.connections import Location, Primary
 from celery_redis_expiry.store import Link
 from celery_redis_expiry.worker.flags import add_flags
+from celery_redis_expiry.worker.watching.values import snapshots
 
 #: How many keys are asked for in one round trip, and looked through by one SCAN.
 PAGE = 500
@@ -62,6 +63,11 @@ class Source:
                 if isinstance(answer, redis_errors.NoPermissionError):
                     raise answer
         return [None if isinstance(answer, Exception) else int(answer) for answer in answers]
+
+    def snapshots(self, keys: Sequence[bytes], now: int) -> dict[bytes, bytes]:
+        """What is kept of the values of these keys, as far as they can be had. See `values.snapshots`."""
+        with self._link.translated():
+            return snapshots(self._client, keys, now)
 
     def matching(self, pattern: bytes) -> Iterator[list[bytes]]:
         """The keys that match, page by page; one that is there throughout is among them, perhaps twice."""

@@ -18,6 +18,8 @@ EVERYTHING = frozenset({b"*", b"**", b"?*", b"*?"})
 #: Keyspace events of everything that takes a key away or may change its TTL: generic commands, expiry,
 #: eviction, and what may overwrite: strings, and the lists, sets and sorted sets that store commands make.
 FLAGS = "Kgxe$lsz"
+#: What changes a value beside these: hashes and streams.
+VALUE_FLAGS = "ht"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Watch:
     def events(self) -> frozenset[str]:
         """What somebody is to be told of."""
         return frozenset().union(*(handler.on for handler in self.handlers))
+
+    @property
+    def with_value(self) -> bool:
+        """Whether somebody is to be given values."""
+        return any(handler.with_value for handler in self.handlers)
+
+    @property
+    def flags(self) -> str:
+        """The flags of `notify-keyspace-events` that are needed."""
+        return FLAGS + VALUE_FLAGS if self.with_value else FLAGS
 
 
 def watches_of(app: Any) -> list[Watch]:

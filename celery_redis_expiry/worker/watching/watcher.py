@@ -18,9 +18,10 @@ from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.watching.asking import Asking
 from celery_redis_expiry.worker.watching.digest import BLUR, Digest
 from celery_redis_expiry.worker.watching.ledger import Ledger
+from celery_redis_expiry.worker.watching.snapshots import Snapshots
 from celery_redis_expiry.worker.watching.source import Source
 from celery_redis_expiry.worker.watching.stream import Stream
-from celery_redis_expiry.worker.watching.watch import FLAGS, Watch
+from celery_redis_expiry.worker.watching.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,10 @@ class Watcher(Loop):
         self._configure = configure
         self._source = Source(watch.location)
         self._ledger = Ledger(store.shards[0], watch, limit)
+        self._snapshots = Snapshots(self._source, self._ledger) if watch.with_value else None
         own = f"{store.location.prefix}{{expiry.".encode()
-        self._digest = Digest(app, watch, self._source, self._ledger, own)
-        self._asking = Asking(self._source, self._ledger, self._digest)
+        self._digest = Digest(app, watch, self._source, self._ledger, self._snapshots, own)
+        self._asking = Asking(self._source, self._ledger, self._digest, self._snapshots)
         self._primaries: list[Primary] = []
         self._stream: Stream | None = None
         self._deaf = False
@@ -90,7 +92,7 @@ class Watcher(Loop):
         self._primaries = self._source.primaries()
         stream = Stream(self._primaries, self._watch.pattern, self._watch.location.database)
         self._digest.heard = self._deaf = False
-        missing, obstacle = self._source.flags(FLAGS, configure=self._configure)
+        missing, obstacle = self._source.flags(self._watch.flags, configure=self._configure)
         if obstacle:
             self._deafen(missing, obstacle)
         self._catch_up()
@@ -108,6 +110,8 @@ class Watcher(Loop):
         self._ledger.wake_at(self._looked)
         self._digest.since = self._ledger.now()
         self._asking.begin(self._watch.pattern)
+        if self._snapshots is not None:
+            self._snapshots.begin()
 
     def _listen(self, stream: Stream) -> None:
         heard = stream.read(self._patience())
@@ -133,8 +137,8 @@ class Watcher(Loop):
             return PATIENCE
         if self._asking.catching_up:
             return 0.0
-        until = min(self._ledger.wake - time.monotonic(), self._ledger.renew_in())
-        return max(0.0, min(PATIENCE, until))
+        wake = self._ledger.wake if self._snapshots is None else min(self._ledger.wake, self._snapshots.wake)
+        return max(0.0, min(PATIENCE, wake - time.monotonic(), self._ledger.renew_in()))
 
     def _expired_before(self) -> int:
         """What went without an event has expired if it was due before then, as far as anybody can know."""
@@ -161,7 +165,7 @@ class Watcher(Loop):
 
     def _check_flags(self) -> None:
         """Whether events have not arrived until now, as far as that can be known."""
-        missing, obstacle = self._source.flags(FLAGS, configure=self._configure)
+        missing, obstacle = self._source.flags(self._watch.flags, configure=self._configure)
         if missing or (obstacle and not self._digest.heard):
             self._deafen(missing, obstacle)
         else:
@@ -177,7 +181,7 @@ class Watcher(Loop):
                 f"lacked the flags {missing!r}: {obstacle or 'they were added'}"
                 if missing
                 else f"may not arrive: {obstacle}",
-                FLAGS,
+                self._watch.flags,
                 extra=log_fields("watch_deaf"),
             )
             self._looked = 0.0
