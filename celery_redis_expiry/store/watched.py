@@ -98,7 +98,7 @@ class Watched(ShardBase):
         return int(answer[1]), int(answer[2])
 
     def agenda(self, watch: str, *, limit: int, ahead: float = 0.0, since: int | None = None) -> Agenda:
-        """What is due, and what will be within `ahead` seconds; no more than what is due after `since`, ms."""
+        """What is due, and what will be within `ahead` seconds; what is due until `since` is left out."""
         with self._translated():
             now, next_due, rows = self._scripts.agenda(
                 keys=[self.keys.watched(watch)],
