@@ -88,6 +88,24 @@ def checked_choice(if_exists: Any) -> None:
         raise InvalidTimer(f"if_exists must be one of {', '.join(IF_EXISTS)}, not {if_exists!r}")
 
 
+def checked_watch(watch: Any, seconds: Any, at: Any, if_exists: str) -> str | None:
+    """The name of the key whose expiry a timer waits for, if it is to wait for one."""
+    if watch is None:
+        return None
+    if not isinstance(watch, str | bytes) or not watch:
+        raise InvalidTimer(f"watch must be the name of a key, not {watch!r}")
+    if seconds is not None or at is not None:
+        raise InvalidTimer("watch waits for a key to expire: leave out seconds and at")
+    if if_exists == "extend":
+        raise InvalidTimer(
+            'extend keeps the old signature, and so what it waits for: use if_exists="replace"'
+        )
+    name = watch if isinstance(watch, str) else watch.decode(errors="surrogateescape")
+    if "{expiry." in name:
+        raise InvalidTimer(f"{watch!r} is a key of celery-redis-expiry itself")
+    return name
+
+
 def checked_name(key: Any) -> str | None:
     return None if key is None else _checked_text("key", key)
 

@@ -17,6 +17,7 @@ class Told(NamedTuple):
         queue: the queue it goes to, or the routing key where an exchange chooses; None for a canvas, which is
             routed when it is applied.
         priority: None where it has none.
+        watch: the user's key that it waits for; None where it waits for a time.
     """
 
     task: str = "?"
@@ -24,13 +25,15 @@ class Told(NamedTuple):
     kwargs: str = ""
     queue: str | None = None
     priority: int | None = None
+    watch: str | None = None
 
 
 def told(content: Mapping[str, Any]) -> Told:
     """Read what a stored message tells of itself; damaged parts of it are left out."""
     task = str(content.get("task", "?"))
+    watch = _text(_mapping(content.get("watch")).get("key"))
     if content.get("kind") == "canvas":
-        return Told(task, args=_signature(content.get("signature")))
+        return Told(task, args=_signature(content.get("signature")), watch=watch)
     arguments = _mapping(content.get("arguments"))
     headers = _mapping(arguments.get("headers"))
     priority = arguments.get("priority")
@@ -40,6 +43,7 @@ def told(content: Mapping[str, Any]) -> Told:
         _text(headers.get("kwargsrepr")) or "",
         _queue(content.get("declare")) or _text(arguments.get("routing_key")),
         priority if isinstance(priority, int) else None,
+        watch,
     )
 
 

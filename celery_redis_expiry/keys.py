@@ -52,7 +52,8 @@ class Keys:
         self.reasons = base + "reasons"
         #: sorted set: expiry worker → the time it announced to wake, ms
         self.pacers = base + "pacers"
-        #: channel: a due time (ms) that is earlier than announced, or "!" and a member that is due at once
+        #: channel: a due time (ms) that is earlier than announced, or "!" and a member that is due at once,
+        #: or "?" and one that waits for a user's key
         self.wake = base + "wake"
         self._trigger = base + "trigger:"
         self._watched = base + "watched:"

@@ -37,8 +37,8 @@ def iter_timers(
         task: a pattern for the name of the task, such as `referrals.*`; see `fnmatch`.
         name: a pattern for the name of the timer (`key=`). One without a name goes by its task id.
         queue: the queue, exactly.
-        due_from, due_until: aware datetimes, or naive ones in `app.timezone`; both included. Parked timers
-            have no due time and are left out.
+        due_from, due_until: aware datetimes, or naive ones in `app.timezone`; both included. Timers without
+            one are left out.
         states: any of `waiting`, `parked` and `claimed`.
         page: how many are read in one round trip.
         app: the Celery app; default: the current one.

@@ -16,6 +16,7 @@ from celery_redis_expiry.arguments import (
     checked_max_wait,
     checked_name,
     checked_signature,
+    checked_watch,
     checked_when,
     target_of,
 )
@@ -25,7 +26,11 @@ from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
 from celery_redis_expiry.store import store_of
-from celery_redis_expiry.timer import Request, Timer
+from celery_redis_expiry.timer import LATEST, Request, Timer
+from celery_redis_expiry.watched_key import due_of_key
+
+#: When a timer is due that waits for a key, and not for a time.
+NEVER = f"={LATEST}"
 
 
 def schedule_on_expiry(
@@ -38,6 +43,7 @@ def schedule_on_expiry(
     max_wait: float | timedelta | None = None,
     unless_exists: str | Collection[str] | None = None,
     only_if_exists: str | Collection[str] | None = None,
+    watch: str | bytes | None = None,
     app: Any = None,
 ) -> ScheduledResult | ScheduledGroupResult:
     """Keep a signature in Redis and enqueue it when its trigger key expires.
@@ -56,6 +62,9 @@ def schedule_on_expiry(
         unless_exists: a key of your own in the timers' Redis, or several: when the timer is due and any of
             them exists, it is dropped as if it had been cancelled, and nothing is sent.
         only_if_exists: the same when any of them does not exist.
+        watch: instead of `seconds`: a key of your own (where `expiry_watch_url` says); the timer fires when
+            that expires, whoever extends it meanwhile. A key that is not there, has no TTL or is deleted is
+            waited for, until one of this name expires.
         app: the Celery app; default: the signature's.
 
     Returns:
@@ -74,8 +83,9 @@ def schedule_on_expiry(
     """
     signature = checked_signature(signature)
     app = app_of(app, signature)
-    when = checked_when(seconds, at, app)
     checked_choice(if_exists)
+    watched = checked_watch(watch, seconds, at, if_exists)
+    when = checked_when(seconds, at, app) if watched is None else NEVER
     name = checked_name(key)
     bound = checked_max_wait(max_wait, when, name)
     guard = checked_guard(unless_exists, only_if_exists)
@@ -84,9 +94,13 @@ def schedule_on_expiry(
         return eager
     store = store_of(app)
     prepared = prepare(signature, app)
+    if watched is not None:
+        prepared.stored.content["watch"] = {"key": watched, "due": due_of_key(app, watched)}
     request = request_of(prepared, when, if_exists, name, bound, guard)
     [outcome] = store.schedule([request])
     outcome.raise_for_status()
+    if watched is not None:
+        store.tell_of_key_timer(outcome)
     publish_scheduled(app, [(prepared, outcome)])
     return scheduled(prepared.result, app, outcome.id)
 

@@ -23,6 +23,7 @@ NAMES = (
     "discard",
     "drop",
     "enter",
+    "fall_due",
     "inspect",
     "lead",
     "look",

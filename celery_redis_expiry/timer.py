@@ -33,16 +33,18 @@ class Timer:
         id: the task id that the task will run under.
         name: the user's name for it (`key=`), or None.
         task: the name of the task, or of the canvas type.
-        due: when it fires, an aware datetime in UTC; None while parked.
-        remaining: seconds until then, never below 0; None while parked.
+        due: when it fires, an aware datetime in UTC; None while parked, or waiting for a key.
+        remaining: seconds until then, never below 0; None where due is.
         trigger_key: the key in Redis whose TTL is the remaining time.
-        state: `waiting`, `parked` (its trigger key has no TTL), or `claimed` (being published now).
+        state: `waiting` (for its due time, or for a key of the user's own), `parked` (its trigger key has no
+            TTL), or `claimed` (being published now).
         args, kwargs: of the task, as Celery tells them in its events and logs; shortened where they are long.
             Of a canvas `args` is its whole signature.
         queue: the queue it will go to, or the routing key where an exchange chooses; None for a canvas.
         priority: of its message, or None.
         unless_exists, only_if_exists: the keys of its guard.
         since: when the first call of a debounce was (`max_wait=`), an aware datetime in UTC; else None.
+        watch: the key whose expiry it waits for (`watch=`), or None.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Timer:
     unless_exists: tuple[str, ...] = ()
     only_if_exists: tuple[str, ...] = ()
     since: datetime | None = None
+    watch: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from kombu.utils.json import loads
 
 from celery_redis_expiry.store import new_store
 from celery_redis_expiry.timer import Stored
+from celery_redis_expiry.worker.hearing import Hearing
+from celery_redis_expiry.worker.lanes import Lanes
+from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.watching import Watching
 from tests.site import Site
 from tests.waiting import eventually
@@ -33,13 +36,17 @@ class Watchers:
         self.site = site
         self._caplog = caplog
         self._patterns = patterns
-        self._running: list[Watching] = []
+        self._running: list[tuple[Loop, Loop]] = []
         caplog.set_level(logging.INFO, "celery_redis_expiry")
 
     def start(self) -> Watchers:
         """Start one more process's worth of them."""
-        self._running.append(Watching(self.site.app, new_store(self.site.app)))
-        self._running[-1].start()
+        watching = Watching(self.site.app, new_store(self.site.app))
+        hearing = Hearing(new_store(self.site.app), Lanes(), configure=True, follow=False)
+        hearing.watch = watching.hear
+        for loop in (hearing, watching):
+            loop.start()
+        self._running.append((watching, hearing))
         return self
 
     def caught_up(self) -> Watchers:
@@ -53,8 +60,11 @@ class Watchers:
         return self._caplog.text.count(LISTENING)
 
     def stop(self) -> None:
+        """They tell nothing any more; what else hears takes its time to end, and is not waited for."""
         while self._running:
-            assert self._running.pop().stop(10)
+            watching, hearing = self._running.pop()
+            hearing.stop(0)
+            assert watching.stop(10)
 
     def told(self) -> list[Event]:
         """Every event that a handler's task was given, in order, but those of the sentinels."""

@@ -14,7 +14,7 @@ if redis.call('ZSCORE', claimed, member) then
 end
 local ttl = redis.call('PTTL', trigger)
 local due = redis.call('ZSCORE', due_index, member)
-if due then return {now, ttl == -1 and 'parked' or 'waiting', due, tostring(ttl), record} end
+if due then return {now, ttl == -1 and 'parked' or 'waiting', due, string.format('%.0f', ttl), record} end
 local look = redis.call('ZSCORE', parked, member)
-if look then return {now, ttl == -1 and 'parked' or 'waiting', look, tostring(ttl), record} end
+if look then return {now, ttl == -1 and 'parked' or 'waiting', look, string.format('%.0f', ttl), record} end
 return {now, 'gone', '0', '-2', ''}

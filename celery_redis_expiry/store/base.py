@@ -11,7 +11,7 @@ from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import Keys, label_of
 from celery_redis_expiry.scripts import Scripts
 from celery_redis_expiry.store.link import Link
-from celery_redis_expiry.timer import Stored, Timer, Undecodable, as_datetime
+from celery_redis_expiry.timer import LATEST, Stored, Timer, Undecodable, as_datetime
 
 #: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
 REMEMBER_MS = 60_000
@@ -84,13 +84,13 @@ class ShardBase:
         except Undecodable:
             stored, what = Stored(label, {}), Told()
         id, guard = stored.id, stored.guard or Guard()
-        parked = state == "parked"
+        timeless = state == "parked" or (what.watch is not None and due == LATEST)
         return Timer(
             id=id,
             name=label if label != id else None,
             task=what.task,
-            due=None if parked else as_datetime(due),
-            remaining=None if parked else max(0, due - now) / 1000,
+            due=None if timeless else as_datetime(due),
+            remaining=None if timeless else max(0, due - now) / 1000,
             trigger_key=self.keys.trigger(member),
             state=state,
             args=what.args,
@@ -100,6 +100,7 @@ class ShardBase:
             unless_exists=guard.unless_exists,
             only_if_exists=guard.only_if_exists,
             since=None if stored.since is None else as_datetime(stored.since),
+            watch=what.watch if timeless else None,
         )
 
     def recut(self, recorded: str) -> Recut:

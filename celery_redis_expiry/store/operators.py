@@ -98,6 +98,15 @@ class Operators(Cut):
                 recovered += count
         return recovered
 
+    def key_timers(self) -> int:
+        """How many timers wait for a user's own key."""
+        shards = self.shards
+        with self.link.translated():
+            pipe = self.link.client.pipeline(transaction=False)
+            for shard in shards:
+                pipe.zcount(shard.keys.due, LATEST, LATEST)
+            return int(sum(pipe.execute()))
+
     def ownership(self) -> tuple[str, str, str] | None:
         """Whose namespace this is. See `Namespace.ownership`."""
         return self.shards[0].ownership()

@@ -42,7 +42,10 @@ ROLES = {
         ("set", "exists", "ping", "psubscribe"),
         ("time", "zcount"),
     ),
-    "watcher": Role(("lead", "note", "agenda", "deliver"), ("hmget", "zscan", "zscore")),
+    "watcher": Role(
+        ("lead", "note", "agenda", "deliver", "fall_due"),
+        ("hmget", "zcount", "zrangebyscore", "zscan", "zscore"),
+    ),
     "operator": Role(
         (
             *("enter", "schedule", "inspect", "cancel"),  # whoever reschedules and fires is a producer

@@ -2,6 +2,7 @@
 
 from celery_redis_expiry.store.claiming import Claiming
 from celery_redis_expiry.store.dead_letters import DeadLetters
+from celery_redis_expiry.store.key_timers import KeyTimers
 from celery_redis_expiry.store.listing import Listing
 from celery_redis_expiry.store.moving import Moving
 from celery_redis_expiry.store.namespace import Namespace
@@ -11,5 +12,5 @@ from celery_redis_expiry.store.watched import Watched
 from celery_redis_expiry.store.workers import Workers
 
 
-class Shard(Namespace, Users, Claiming, Workers, DeadLetters, Overview, Listing, Moving, Watched):
+class Shard(Namespace, Users, Claiming, Workers, DeadLetters, Overview, Listing, Moving, Watched, KeyTimers):
     """The timers of one shard."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from celery_redis_expiry.errors import NotReplicated, StoreUnavailable
-from celery_redis_expiry.keys import new_token, shard_of, text
+from celery_redis_expiry.keys import label_of, new_token, shard_of, text
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.operators import Operators
 from celery_redis_expiry.store.shard import Shard
@@ -81,6 +82,11 @@ class Store(Operators):
                     self._wait_for_replicas(shard, stored)
                 todo = [i for i in todo if i not in set(group)]
         raise self._restless()
+
+    def tell_of_key_timer(self, outcome: Outcome) -> None:
+        """Tell who watches keys of a timer that waits for one; without that it is found within a minute."""
+        with suppress(StoreUnavailable):
+            self.home(label_of(outcome.member)).tell_of_key_timer(outcome.member)
 
     def get(self, target: str, *, by_name: bool = True) -> Timer | None:
         """The timer of this name or task id, or None once its message is in the broker."""

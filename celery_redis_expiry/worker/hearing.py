@@ -56,6 +56,7 @@ class Hearing(Loop):
     Attributes:
         poke: called with a shard and a due time (ms) when an earlier timer was scheduled; with None for the
             due time after a gap; with None for the shard too where all are meant.
+        watch: called with a shard and a member when a timer was scheduled that waits for a user's key.
     """
 
     name = "hearing"
@@ -63,6 +64,7 @@ class Hearing(Loop):
     def __init__(self, store: Store, lanes: Lanes, *, configure: bool, follow: bool) -> None:
         super().__init__()
         self.poke: Poke = lambda shard, due: None
+        self.watch: Callable[[int, str], None] = lambda shard, member: None
         self._store = store
         self._lanes = lanes
         self._configure = configure
@@ -173,6 +175,7 @@ class Hearing(Loop):
             self._lanes,
             notifications,
             poke=lambda shard, due: self.poke(shard, due),
+            watch=lambda shard, member: self.watch(shard, member),
             hears_wake=lambda shard: self._hears_wake(primary, shard),
             follow=self._follow,
         )

@@ -33,6 +33,7 @@ class Listener(Loop):
     Arguments:
         poke: called with a shard and a due time (ms) when an earlier timer was scheduled, with None for both
             after a gap.
+        watch: called with a shard and a member when a timer was scheduled that waits for a user's key.
         hears_wake: whether a wake-up for a shard is this listener's to tell.
         follow: whether foreign changes of a TTL are followed (`expiry_follow_foreign_ttl`).
     """
@@ -47,6 +48,7 @@ class Listener(Loop):
         notifications: Notifications,
         *,
         poke: Callable[[int | None, int | None], None],
+        watch: Callable[[int, str], None],
         hears_wake: Callable[[int], bool],
         follow: bool,
     ) -> None:
@@ -55,6 +57,7 @@ class Listener(Loop):
         self._lanes = lanes
         self._notifications = notifications
         self._poke = poke
+        self._watch = watch
         self._hears_wake = hears_wake
         self._follow = follow
         self._moved: dict[tuple[int, str], None] = {}
@@ -125,5 +128,7 @@ class Listener(Loop):
             self._lanes.fire(message.shard, text[1:])
         elif text.isascii() and text.isdigit() and len(text) < 16:
             self._poke(message.shard, int(text))
+        elif text.startswith("?"):
+            self._watch(message.shard, text[1:])
         else:
             logger.debug("expiry listener: ignored %r on the wake channel", text[:100])

@@ -141,7 +141,9 @@ class Service:
         # the ears first: what expires while the pacer reads the index must be heard
         watched = _store(self.app)
         watched.reckon_with(store)
-        self.loops = [hearing, teller, applier, dispatcher, pacer, Watching(self.app, watched)]
+        watching = Watching(self.app, watched)
+        hearing.watch = watching.hear
+        self.loops = [hearing, teller, applier, dispatcher, pacer, watching]
         return hearing
 
     def _enter(self) -> None:

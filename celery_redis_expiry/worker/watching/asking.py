@@ -32,11 +32,11 @@ class Asking:
         self._known: Iterator[list[tuple[bytes, int]]] | None = None
         self._found: Iterator[list[bytes]] | None = None
 
-    def begin(self, pattern: bytes) -> None:
+    def begin(self, every_key: Iterator[list[bytes]]) -> None:
         """Catch up: what the ledger holds, then what it does not know."""
         self._pending, self._mark = {}, ""
         self._known = self._ledger.pages()
-        self._found = self._source.matching(pattern)
+        self._found = every_key
 
     @property
     def catching_up(self) -> bool:

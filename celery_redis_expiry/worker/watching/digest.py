@@ -91,7 +91,7 @@ class Digest:
                 due = min(due or self._ledger.now(), self._ledger.now())
             missed = event == "expired" and due is not None and due < self.since - BLUR
             told.append(Gone(key, event, due, value, missed))
-        self._tell(told)
+        self.tell(told)
 
     def conclude(self, gone: dict[bytes, int], before: int) -> None:
         """Tell of keys that are gone although no event told of it.
@@ -101,7 +101,7 @@ class Digest:
             before: what was due until then has expired, as far as anybody can know; the rest was deleted.
         """
         known = self._ledger.known(list(gone))
-        self._tell(
+        self.tell(
             [
                 Gone(
                     key,
@@ -115,7 +115,8 @@ class Digest:
             ]
         )
 
-    def _tell(self, gone: Sequence[Gone]) -> None:
+    def tell(self, gone: Sequence[Gone]) -> None:
+        """Store what tells of these keys, and forget them."""
         for delivery in deliveries(self._app, self._watch, gone):
             self._ledger.deliver(delivery)
 

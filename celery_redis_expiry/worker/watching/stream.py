@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -46,7 +46,9 @@ class _Mark(NamedTuple):
 class _Reader(threading.Thread):
     """Reads one primary's subscription until it is lost or closed."""
 
-    def __init__(self, primary: Primary, pattern: bytes, prefix: bytes, heaps: queue.Queue[Any]) -> None:
+    def __init__(
+        self, primary: Primary, pattern: bytes | None, prefix: bytes, heaps: queue.Queue[Any]
+    ) -> None:
         super().__init__(name="expiry-watch-reader", daemon=True)
         self.ready = threading.Event()
         client: Any = primary.client(retries=0)
@@ -61,9 +63,23 @@ class _Reader(threading.Thread):
         """May be called by another thread: sending and reading don't meet."""
         self._pubsub.ping(token)
 
+    def add(self, keys: Sequence[bytes]) -> None:
+        """Subscribe to further keys; may be called by another thread."""
+        for start in range(0, len(keys), HEAP):
+            self._pubsub.subscribe(*(self._prefix + key for key in keys[start : start + HEAP]))
+
+    def drop(self, keys: Sequence[bytes]) -> None:
+        """Subscribe to these no more; may be called by another thread."""
+        for start in range(0, len(keys), HEAP):
+            self._pubsub.unsubscribe(*(self._prefix + key for key in keys[start : start + HEAP]))
+
     def run(self) -> None:
         try:
-            self._pubsub.psubscribe(self._prefix + self._pattern)
+            if self._pattern is None:
+                # without a subscription nothing can be asked of the connection: no key has this name
+                self._pubsub.subscribe(self._prefix)
+            else:
+                self._pubsub.psubscribe(self._prefix + self._pattern)
             self._heard = time.monotonic()
             while not self._closed.is_set():
                 self._read()
@@ -88,9 +104,9 @@ class _Reader(threading.Thread):
             self._put(heap)
 
     def _item(self, raw: dict[str, Any]) -> Heard | _Mark | None:
-        if raw["type"] == "pmessage":
+        if raw["type"] in ("pmessage", "message"):
             return Heard(text(raw["data"]), raw["channel"][len(self._prefix) :])
-        if raw["type"] == "psubscribe":
+        if raw["type"] in ("psubscribe", "subscribe"):
             self.ready.set()
         return _Mark(text(raw["data"])) if raw["type"] == "pong" else None
 
@@ -117,19 +133,20 @@ class Stream:
     """Subscribed to a pattern of keys at every primary, from its making until `close`.
 
     Arguments:
+        pattern: None for none: keys are added one by one.
         database: whose keys are meant.
 
     Raises:
         StoreUnavailable: a primary can't be reached or refuses.
     """
 
-    def __init__(self, primaries: Sequence[Primary], pattern: bytes, database: int) -> None:
+    def __init__(self, primaries: Sequence[Primary], pattern: bytes | None, database: int) -> None:
         self._heaps: queue.Queue[Any] = queue.Queue(HEAPS)
         prefix = f"__keyspace@{database}__:".encode()
         self._readers = [_Reader(primary, pattern, prefix, self._heaps) for primary in primaries]
         self._marks: dict[str, int] = {}
         self._user = primaries[0].location.user
-        self._channel = text(prefix + pattern)
+        self._channel = text(prefix + (pattern or b"*"))
         for reader in self._readers:
             reader.start()
         deadline = time.monotonic() + OPENING
@@ -150,13 +167,24 @@ class Stream:
         """Put a mark into the stream; `passed` says when everything before it was read."""
         token = new_token()
         self._marks[token] = len(self._readers)
+        self._each(lambda reader: reader.ping(token))
+        return token
+
+    def add(self, keys: Sequence[bytes]) -> None:
+        """Listen to further keys; what is asked of Redis after that comes after the subscription."""
+        self._each(lambda reader: reader.add(keys))
+
+    def drop(self, keys: Sequence[bytes]) -> None:
+        """Listen to these keys no more."""
+        self._each(lambda reader: reader.drop(keys))
+
+    def _each(self, act: Callable[[_Reader], None]) -> None:
         try:
             for reader in self._readers:
-                reader.ping(token)
+                act(reader)
         except (redis_errors.RedisError, OSError) as exc:
             self.close()
             raise StoreUnavailable(f"a subscription to watched keys was lost: {exc}") from exc
-        return token
 
     def passed(self, token: str) -> bool:
         """Whether everything was read that came before this mark."""

@@ -28,12 +28,13 @@ class Watch:
 
     Attributes:
         id: by which its ledger is found again: the same in every worker and release.
+        pattern: None for the keys that timers wait for (`watch=`).
         handlers: who is told, in the order of their registration.
     """
 
     id: str
     location: Location
-    pattern: bytes
+    pattern: bytes | None
     handlers: tuple[Handler, ...]
 
     @property
@@ -60,8 +61,7 @@ def watches_of(app: Any) -> list[Watch]:
         location = locate_watched(app, handler.url)
         pattern = handler.pattern
         raw = pattern if isinstance(pattern, bytes) else pattern.encode(errors="surrogateescape")
-        place = "" if _place(location) == _place(timers) else _place(location)
-        id = hashlib.sha1(place.encode() + b"\n" + raw, usedforsecurity=False).hexdigest()[:16]
+        id = _id(location, timers, raw)
         known = found[id].handlers if id in found else ()
         found[id] = Watch(id, location, raw, (*known, handler))
         if raw in EVERYTHING and not known:
@@ -73,6 +73,17 @@ def watches_of(app: Any) -> list[Watch]:
                 extra=log_fields("watch_everything"),
             )
     return list(found.values())
+
+
+def watch_of_keys(app: Any) -> Watch:
+    """The watch of those keys that timers wait for (`watch=`)."""
+    location = locate_watched(app)
+    return Watch(_id(location, locate(app), b""), location, None, ())
+
+
+def _id(location: Location, timers: Location, pattern: bytes) -> str:
+    place = "" if _place(location) == _place(timers) else _place(location)
+    return hashlib.sha1(place.encode() + b"\n" + pattern, usedforsecurity=False).hexdigest()[:16]
 
 
 def _place(location: Location) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from celery_redis_expiry.connections import Primary
@@ -47,18 +48,25 @@ class Watcher(Loop):
     def __init__(self, app: Any, store: Store, watch: Watch, *, configure: bool, limit: int) -> None:
         super().__init__()
         self._watch = watch
-        self._shown = watch.pattern.decode(errors="replace")
+        self._shown = "of watch=" if watch.pattern is None else watch.pattern.decode(errors="replace")
         self._configure = configure
         self._source = Source(watch.location)
         self._ledger = Ledger(store.shards[0], watch, limit)
         self._snapshots = Snapshots(self._source, self._ledger) if watch.with_value else None
         own = f"{store.location.prefix}{{expiry.".encode()
-        self._digest = Digest(app, watch, self._source, self._ledger, self._snapshots, own)
+        self._digest = self._new_digest(app, own)
         self._asking = Asking(self._source, self._ledger, self._digest, self._snapshots)
         self._primaries: list[Primary] = []
         self._stream: Stream | None = None
         self._deaf = False
         self._looked = 0.0
+
+    def _new_digest(self, app: Any, own: bytes) -> Digest:
+        return Digest(app, self._watch, self._source, self._ledger, self._snapshots, own)
+
+    def _every_key(self) -> Iterator[list[bytes]]:
+        """The keys that are there, page by page."""
+        return self._source.matching(self._watch.pattern or b"*")
 
     def one_pass(self) -> None:
         try:
@@ -95,7 +103,7 @@ class Watcher(Loop):
         missing, obstacle = self._source.flags(self._watch.flags, configure=self._configure)
         if obstacle:
             self._deafen(missing, obstacle)
-        self._catch_up()
+        self._catch_up(stream)
         return stream
 
     def _leave(self) -> None:
@@ -103,13 +111,13 @@ class Watcher(Loop):
         if stream is not None:
             stream.close()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, stream: Stream) -> None:
         """From now on events tell of everything; what happened before is found out by and by."""
         self._looked = time.monotonic()
         self._ledger.agenda()
         self._ledger.wake_at(self._looked)
         self._digest.since = self._ledger.now()
-        self._asking.begin(self._watch.pattern)
+        self._asking.begin(self._every_key())
         if self._snapshots is not None:
             self._snapshots.begin()
 
@@ -130,7 +138,7 @@ class Watcher(Loop):
                 self._ledger.size,
                 extra=log_fields("watch_listening", count=self._ledger.size),
             )
-        self._look_after()
+        self._look_after(stream)
 
     def _patience(self) -> float:
         if self._asking.waits:
@@ -151,7 +159,7 @@ class Watcher(Loop):
 
     # -- what others may have changed
 
-    def _look_after(self) -> None:
+    def _look_after(self, stream: Stream) -> None:
         cluster = bool(self._watch.location.cluster)
         if time.monotonic() - self._looked < (TOPOLOGY if cluster else LOOK_AGAIN):
             return
@@ -161,7 +169,7 @@ class Watcher(Loop):
         was_deaf = self._deaf
         self._check_flags()
         if was_deaf or self._deaf:
-            self._catch_up()
+            self._catch_up(stream)
 
     def _check_flags(self) -> None:
         """Whether events have not arrived until now, as far as that can be known."""

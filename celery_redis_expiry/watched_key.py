@@ -1,0 +1,31 @@
+"""When a user's own key is due, looked up by who schedules a timer for it.
+
+Whoever watches keys hears of the timer a moment later, and the key may be gone by then: without this nobody
+could say whether it had expired, or never was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery_redis_expiry.connections import locate, locate_watched
+from celery_redis_expiry.store import Link, store_of
+
+_links: WeakKeyDictionary[Any, Link] = WeakKeyDictionary()
+
+
+def due_of_key(app: Any, key: str) -> int | None:
+    """When a key expires, in ms on the clock of the timers' Redis; None if it has no TTL or is not there.
+
+    Raises:
+        NotConfigured: `expiry_watch_url` is unusable.
+        StoreUnavailable: its Redis can't be reached or refuses.
+    """
+    link = _links.get(app)
+    if link is None:
+        location = locate_watched(app)
+        link = _links[app] = store_of(app).link if location == locate(app) else Link(location)
+    with link.translated():
+        ttl = int(link.client.pttl(key.encode(errors="surrogateescape")))
+    return store_of(app).shards[0].now() + ttl if ttl >= 0 else None
