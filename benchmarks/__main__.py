@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import firing, idle, lateness, scheduling
+from benchmarks import firing, idle, lateness, own_keys, scheduling
 from tests.servers.redis import binaries
 
 RESULTS = Path(__file__).parent / "results"
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller numbers, under three minutes")
-    parser.add_argument("--only", choices=("lateness", "scheduling", "firing", "idle"))
+    parser.add_argument("--only", choices=("lateness", "scheduling", "firing", "idle", "own_keys"))
     options = parser.parse_args()
     found = binaries()
     if not found:
@@ -30,7 +30,7 @@ def main() -> int:
         f"`make bench`{' (quick)' if options.quick else ''}: CPython {platform.python_version()}, "
         f"{packages}, Redis {redis_version}. Absolute times are this machine's; ratios travel better.",
     ]
-    for scenario in (lateness, scheduling, firing, idle):
+    for scenario in (lateness, scheduling, firing, idle, own_keys):
         name = scenario.__name__.rpartition(".")[2]
         if options.only in (None, name):
             print(f"{name} …", file=sys.stderr, flush=True)

@@ -78,7 +78,7 @@ def on_key_expired(
     on: str | Collection[str] = ...,
     with_value: bool = ...,
     url: str | None = ...,
-) -> None: ...
+) -> Any: ...
 
 
 def on_key_expired(
@@ -103,6 +103,9 @@ def on_key_expired(
         with_value: whether to be given a snapshot of the value that the key had.
         url: where the keys are, as in `expiry_watch_url`, which is the default.
 
+    Returns:
+        The task or signature, as it was given.
+
     Raises:
         InvalidHandler: an argument is unusable; says what to do.
     """
@@ -117,7 +120,8 @@ def on_key_expired(
         return register
     if len(arguments) == 3 and app is None:
         app, pattern, signature = arguments
-        return _register(app, signature, _checked(pattern, on, with_value, url))
+        _register(app, signature, _checked(pattern, on, with_value, url))
+        return signature
     raise InvalidHandler(
         'on_key_expired takes a pattern, as in @on_key_expired("session:*", app=app), '
         'or app, pattern and signature, as in on_key_expired(app, "session:*", task.s())'
@@ -125,15 +129,16 @@ def on_key_expired(
 
 
 def _register(app: Any, target: Any, options: dict[str, Any]) -> None:
-    if not isinstance(target, Signature) and not hasattr(target, "s"):
-        hint = ": put @on_key_expired above @app.task, not below" if callable(target) else ""
-        raise InvalidHandler(f"a handler must be a task or a signature, not {type(target).__name__}{hint}")
-    if isinstance(target, chunks):
-        raise InvalidHandler("chunks bring their own arguments and take no event: give a group")
+    # to ask one of Celery's proxies what it is would make the task, perhaps before its app is configured
+    if not issubclass(type(target), Proxy):
+        if not isinstance(target, Signature) and not hasattr(target, "s"):
+            hint = ": put @on_key_expired above @app.task, not below" if callable(target) else ""
+            raise InvalidHandler(f"a handler must be a task or a signature, not {target!r}{hint}")
+        if isinstance(target, chunks):
+            raise InvalidHandler("chunks bring their own arguments and take no event: give a group")
     if app is None:
         app = getattr(target, "app", None)
     app = app_of(app)
-    app = app._get_current_object() if isinstance(app, Proxy) else app
     _handlers.setdefault(app, []).append(Handler(target=target, **options))
 
 

@@ -12,7 +12,7 @@ ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(","
 #: Who may see /ops: everybody, or nobody. This shop has no login; see ops/views.py for one that has.
 OPS_OPEN = os.environ.get("OPS_OPEN", "1" if DEBUG else "0") == "1"
 
-INSTALLED_APPS = ["django.contrib.staticfiles", "referrals", "ops"]
+INSTALLED_APPS = ["django.contrib.staticfiles", "referrals", "carts", "ops"]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -68,3 +68,5 @@ CELERY_WORKER_SEND_TASK_EVENTS = True
 SMS_GATEWAY_URL = os.environ.get("SMS_GATEWAY_URL", "http://localhost:8025")
 #: Seconds a referred friend has for signing up before we send the reminder.
 REFERRAL_DELAY = float(os.environ.get("REFERRAL_DELAY", 24 * 60 * 60))
+#: Seconds for which a cart lives after the last thing was put in.
+CART_SECONDS = int(os.environ.get("CART_SECONDS", 60))

@@ -1,3 +1,7 @@
 from django.urls import include, path
 
-urlpatterns = [path("", include("referrals.urls")), path("", include("ops.urls"))]
+urlpatterns = [
+    path("", include("referrals.urls")),
+    path("", include("carts.urls")),
+    path("", include("ops.urls")),
+]

@@ -37,7 +37,9 @@ def server(start_redis: Callable[..., RedisServer]) -> RedisServer:
 
 @pytest.fixture(scope="module")
 def open_shop(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    shop = Shop(server, tmp_path_factory.mktemp("shop"), OPS_OPEN="1", REFERRAL_DELAY=str(DAY))
+    shop = Shop(
+        server, tmp_path_factory.mktemp("shop"), OPS_OPEN="1", REFERRAL_DELAY=str(DAY), CART_SECONDS="2"
+    )
     try:
         yield shop.start()
     finally:
@@ -129,6 +131,23 @@ def test_a_timer_is_moved_and_cancelled(shop: Shop, page: Page) -> None:
     row.get_by_role("button", name="Cancel the reminder for 555-0111").click()
     see(row, "Cancelled")
     assert shop.look(number)["timer_due"] is None
+
+
+def test_a_cart_that_is_left(shop: Shop, page: Page) -> None:
+    """A key of the shop: each thing put in extends it, and its expiry runs a task, with what was in it."""
+    page.goto(f"{shop.url}/carts")
+    for good in ("tea", "tea", "honey"):
+        page.get_by_role("button", name=f"Put in {good}").click()
+    see(page.locator(".told"), re.compile("1 × honey, 2 × tea; .* s left"))
+
+    def left() -> bool:
+        page.reload()
+        return page.locator("main li").count() > 0
+
+    eventually(left, every=0.3, what="the cart among those that were left")
+    assert page.locator("main li").count() == 1
+    see(page.locator("main li"), re.compile("cart:.*(1 × honey, 2 × tea|2 × tea, 1 × honey)"))
+    see(page.locator(".told"), "It is empty.")
 
 
 def test_without_javascript(shop: Shop, new_page: Callable[..., Page]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,25 @@ EVENT: KeyEvent = {
     "value": None,
     "value_at": None,
 }
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_case_of_the_table_has_its_test() -> None:
+    page = (ROOT / "docs" / "own-keys.md").read_text(encoding="utf-8")
+    section = page.partition("## The cases\n")[2].partition("\n## ")[0]
+    rows = [row for row in section.splitlines() if row.startswith("| ") and not row.startswith("| ---")]
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row) for row in rows]
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == [
+        row for row in rows if row.endswith("| tested by |")
+    ]
+    tests = {test for row in named for test in row}
+    for file, name in tests:
+        assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{name}"
+    cases = (ROOT / "tests" / "integration" / "test_own_keys.py").read_text(encoding="utf-8")
+    gaps = set(re.findall(r"^def (test_gap_\w+)\(", cases, re.MULTILINE))
+    assert gaps <= {name for _, name in tests}, "a case that the page does not tell of"
 
 
 @pytest.fixture
