@@ -25,7 +25,7 @@ from celery_redis_expiry.scheduling import (
     schedule_on_expiry,
 )
 from celery_redis_expiry.timer import DeadLetter, Timer
-from celery_redis_expiry.watching import KeyEvent, on_key_expired
+from celery_redis_expiry.watching import FieldEvent, KeyEvent, on_field_expired, on_key_expired
 
 __version__ = "0.3.0"
 
@@ -34,6 +34,7 @@ __all__ = [
     "BadItem",
     "DeadLetter",
     "ExpiryError",
+    "FieldEvent",
     "InvalidHandler",
     "InvalidTimer",
     "KeyEvent",
@@ -51,6 +52,7 @@ __all__ = [
     "get_timer",
     "iter_dead_letters",
     "iter_timers",
+    "on_field_expired",
     "on_key_expired",
     "reschedule",
     "schedule_many_on_expiry",

@@ -34,7 +34,19 @@ class KeyEvent(TypedDict):
     value_at: str | None
 
 
-def signature_with(signature: Signature, event: KeyEvent) -> Signature:
+class FieldEvent(KeyEvent):
+    """What happened to a watched field of a hash: the same, and the field.
+
+    Attributes:
+        field: its name; bytes where that is no UTF-8.
+        field_pattern: the pattern that it matched, as registered.
+    """
+
+    field: str | bytes
+    field_pattern: str | bytes
+
+
+def signature_with(signature: Signature, event: KeyEvent | FieldEvent) -> Signature:
     """A signature that gets the event as its first argument, unless it is immutable, as Celery's links do."""
     if isinstance(signature, group):
         # a group's own arguments are none of its members'

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 from weakref import WeakKeyDictionary
 
@@ -33,13 +34,15 @@ class Handler:
         on: what it is told of.
         with_value: whether it is given the value as well.
         url: where the keys are; None for `expiry_watch_url`.
+        field: a pattern of fields, where it is told of fields of hashes, and not of keys.
     """
 
     pattern: str | bytes
-    target: Any = field(repr=False)
+    target: Any = dataclasses.field(repr=False)
     on: frozenset[str]
     with_value: bool
-    url: str | None = field(repr=False)
+    url: str | None = dataclasses.field(repr=False)
+    field: str | bytes | None = None
 
     @property
     def signature(self) -> Signature:
@@ -128,6 +131,46 @@ def on_key_expired(
     )
 
 
+def on_field_expired(
+    *arguments: Any,
+    app: Any = None,
+    url: str | None = None,
+) -> Any:
+    """Run a task when a field of a hash of your own expires (`HEXPIRE`, Redis 7.4 or later).
+
+    Either a decorator, `@on_field_expired("cart:*", "item:*", app=app)`, or a call,
+    `on_field_expired(app, "cart:*", "item:*", task.s())`. The task gets a `FieldEvent`. All else is as with
+    `on_key_expired`.
+
+    Arguments:
+        pattern: of the keys.
+        field: of the fields, alike.
+        signature, app, url: as there.
+
+    Returns:
+        The task or signature, as it was given.
+
+    Raises:
+        InvalidHandler: an argument is unusable; says what to do.
+    """
+    if len(arguments) == 2 and all(isinstance(each, str | bytes) for each in arguments):
+        options = _checked(arguments[0], ("expired",), False, url, arguments[1])
+
+        def register(task: TaskType) -> TaskType:
+            _register(app, task, options)
+            return task
+
+        return register
+    if len(arguments) == 4 and app is None:
+        app, pattern, field, signature = arguments
+        _register(app, signature, _checked(pattern, ("expired",), False, url, field))
+        return signature
+    raise InvalidHandler(
+        'on_field_expired takes two patterns, as in @on_field_expired("cart:*", "item:*", app=app), '
+        'or app, patterns and signature, as in on_field_expired(app, "cart:*", "item:*", task.s())'
+    )
+
+
 def _register(app: Any, target: Any, options: dict[str, Any]) -> None:
     # to ask one of Celery's proxies what it is would make the task, perhaps before its app is configured
     if not issubclass(type(target), Proxy):
@@ -142,7 +185,7 @@ def _register(app: Any, target: Any, options: dict[str, Any]) -> None:
     _handlers.setdefault(app, []).append(Handler(target=target, **options))
 
 
-def _checked(pattern: Any, on: Any, with_value: Any, url: Any) -> dict[str, Any]:
+def _checked(pattern: Any, on: Any, with_value: Any, url: Any, field: Any = None) -> dict[str, Any]:
     if not isinstance(pattern, str | bytes) or not pattern:
         raise InvalidHandler(f"pattern must be text (or bytes) of at least one character, not {pattern!r}")
     if len(pattern) > LONGEST:
@@ -159,4 +202,6 @@ def _checked(pattern: Any, on: Any, with_value: Any, url: Any) -> dict[str, Any]
         raise InvalidHandler(f"with_value must be True or False, not {with_value!r}")
     if url is not None and not isinstance(url, str):
         raise InvalidHandler(f"url must be the URL of a Redis, not {type(url).__name__}")
-    return {"pattern": pattern, "on": kinds, "with_value": with_value, "url": url}
+    if field is not None and (not isinstance(field, str | bytes) or not field):
+        raise InvalidHandler(f"field must be text (or bytes) of at least one character, not {field!r}")
+    return {"field": field, "pattern": pattern, "on": kinds, "with_value": with_value, "url": url}

@@ -36,7 +36,7 @@ def build(config: dict[str, Any]) -> Celery:
 
 def _add_handler(app: Celery, handler: dict[str, Any]) -> None:
     """A handler of users' own keys: pattern, the label of its runs, and options of `on_key_expired`."""
-    from celery_redis_expiry import on_key_expired
+    from celery_redis_expiry import on_field_expired, on_key_expired
 
     pattern, label = handler.pop("pattern"), handler.pop("label", "told")
     target = app.tasks["ledger.told"].s(label)
@@ -48,7 +48,10 @@ def _add_handler(app: Celery, handler: dict[str, Any]) -> None:
             "group": group([passes_on.s() | record.s(), target], app=app),
             "chord": chord([passes_on.s(), passes_on.s()], app.tasks["ledger.record"].s(), app=app),
         }[shape]
-    on_key_expired(app, pattern, target, **handler)
+    if field := handler.pop("field", None):
+        on_field_expired(app, pattern, field, target, **handler)
+    else:
+        on_key_expired(app, pattern, target, **handler)
 
 
 def _write(ledger: redis.Redis, task: Task, label: Any, **more: Any) -> None:

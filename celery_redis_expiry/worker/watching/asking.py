@@ -9,7 +9,7 @@ from celery_redis_expiry.worker.watching.digest import Digest
 from celery_redis_expiry.worker.watching.ledger import Ledger
 from celery_redis_expiry.worker.watching.snapshots import Snapshots
 from celery_redis_expiry.worker.watching.source import Source
-from celery_redis_expiry.worker.watching.stream import Heard, Stream
+from celery_redis_expiry.worker.watching.stream import Stream
 
 #: Seconds until keys whose slot is on the move are asked for again.
 AGAIN = 1.0
@@ -48,11 +48,10 @@ class Asking:
         """Whether a mark must pass before the next question."""
         return bool(self._mark)
 
-    def heard(self, events: Sequence[Heard]) -> None:
-        """Of these keys an event has told."""
-        if self._pending:
-            for event in events:
-                self._pending.pop(event.key, None)
+    def told(self, names: Sequence[bytes]) -> None:
+        """Of these an event has told."""
+        for name in names if self._pending else ():
+            self._pending.pop(name, None)
 
     def concluded(self, stream: Stream) -> dict[bytes, int]:
         """Keys that are gone although no event has told of it, each with its due time (ms)."""

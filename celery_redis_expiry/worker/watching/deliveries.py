@@ -15,7 +15,7 @@ from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.messages import prepare
 from celery_redis_expiry.store import Delivery
 from celery_redis_expiry.timer import Stored, as_datetime, shown
-from celery_redis_expiry.watching import Handler, KeyEvent, signature_with
+from celery_redis_expiry.watching import FieldEvent, Handler, KeyEvent, signature_with
 from celery_redis_expiry.worker.watching.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -26,13 +26,14 @@ MOST = 100
 
 @dataclass(frozen=True)
 class Gone:
-    """A key that is gone.
+    """A key that is gone, or a field of a hash.
 
     Attributes:
         event: `expired`, `deleted` or `evicted`.
         due: when it was due, ms; None where nobody knew.
         value: the snapshot of its value as the ledger has it, or None.
         missed, certain: see `KeyEvent`.
+        field: None for a key.
     """
 
     key: bytes
@@ -41,6 +42,23 @@ class Gone:
     value: bytes | None = None
     missed: bool = False
     certain: bool = True
+    field: bytes | None = None
+
+    @property
+    def name(self) -> bytes:
+        """Under which it stands in the ledger."""
+        return self.key if self.field is None else name_of(self.key, self.field)
+
+
+def name_of(key: bytes, field: bytes) -> bytes:
+    """Under which a field of a hash stands in the ledger."""
+    return b"%d:%b%b" % (len(key), key, field)
+
+
+def parts_of(name: bytes) -> tuple[bytes, bytes]:
+    """Key and field of such a name."""
+    length, _, rest = name.partition(b":")
+    return rest[: int(length)], rest[int(length) :]
 
 
 def deliveries(app: Any, watch: Watch, gone: Iterable[Gone]) -> Iterator[Delivery]:
@@ -48,7 +66,7 @@ def deliveries(app: Any, watch: Watch, gone: Iterable[Gone]) -> Iterator[Deliver
     keys: list[bytes] = []
     timers: list[Stored] = []
     for each in gone:
-        keys.append(each.key)
+        keys.append(each.name)
         timers += _timers(app, watch, each)
         if len(keys) >= MOST or len(timers) >= MOST:
             yield Delivery(new_token(), keys, timers)
@@ -74,9 +92,9 @@ def _timers(app: Any, watch: Watch, gone: Gone) -> Iterator[Stored]:
             )
 
 
-def _told(watch: Watch, handler: Handler, gone: Gone) -> KeyEvent:
+def _told(watch: Watch, handler: Handler, gone: Gone) -> KeyEvent | FieldEvent:
     snapshot = loads(gone.value) if gone.value and handler.with_value else {}
-    return {
+    event: KeyEvent = {
         "key": _readable(gone.key),
         "pattern": handler.pattern,
         "channel": _readable(f"__keyspace@{watch.location.database}__:".encode() + gone.key),
@@ -87,6 +105,9 @@ def _told(watch: Watch, handler: Handler, gone: Gone) -> KeyEvent:
         "value": snapshot.get("value"),
         "value_at": snapshot.get("at"),
     }
+    if gone.field is None or handler.field is None:
+        return event
+    return {**event, "field": _readable(gone.field), "field_pattern": handler.field}
 
 
 def _readable(raw: bytes) -> str | bytes:

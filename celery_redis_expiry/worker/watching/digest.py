@@ -57,8 +57,8 @@ class Digest:
         self._snapshots = snapshots
         self._own = own
 
-    def digest(self, heard: Sequence[Heard]) -> None:
-        """Act on events, in their order."""
+    def digest(self, heard: Sequence[Heard]) -> list[bytes]:
+        """Act on events, in their order; returns the names in the ledger of what they tell of."""
         gone: list[tuple[bytes, str]] = []
         changed: dict[bytes, bool] = {}
         for event in heard:
@@ -74,6 +74,7 @@ class Digest:
         self._tell_heard(gone)
         # what was forgotten just now may be there again: it is looked at after that
         self.look(changed)
+        return [event.key for event in heard]
 
     def _less_moved(self, gone: list[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
         """Without those that are deleted here since their slot has moved: they live on at another primary."""
@@ -101,19 +102,15 @@ class Digest:
             before: what was due until then has expired, as far as anybody can know; the rest was deleted.
         """
         known = self._ledger.known(list(gone))
-        self.tell(
-            [
-                Gone(
-                    key,
-                    "expired" if due <= before else "deleted",
-                    due,
-                    known[key][1],
-                    missed=True,
-                    certain=False,
-                )
-                for key, due in gone.items()
-            ]
-        )
+        told = []
+        for name, due in gone.items():
+            event = "expired" if due <= before else "deleted"
+            told.append(self._gone(name, event, due, known[name][1]))
+        self.tell(told)
+
+    def _gone(self, name: bytes, event: str, due: int, value: bytes | None) -> Gone:
+        """What is concluded of a name in the ledger."""
+        return Gone(name, event, due, value, missed=True, certain=False)
 
     def tell(self, gone: Sequence[Gone]) -> None:
         """Store what tells of these keys, and forget them."""

@@ -28,6 +28,7 @@ class Watch:
 
     Attributes:
         id: by which its ledger is found again: the same in every worker and release.
+        field: a pattern of fields, where fields of hashes are watched, and not keys.
         pattern: None for the keys that timers wait for (`watch=`).
         handlers: who is told, in the order of their registration.
     """
@@ -36,6 +37,7 @@ class Watch:
     location: Location
     pattern: bytes | None
     handlers: tuple[Handler, ...]
+    field: bytes | None = None
 
     @property
     def events(self) -> frozenset[str]:
@@ -50,7 +52,7 @@ class Watch:
     @property
     def flags(self) -> str:
         """The flags of `notify-keyspace-events` that are needed."""
-        return FLAGS + VALUE_FLAGS if self.with_value else FLAGS
+        return FLAGS + (VALUE_FLAGS if self.with_value else "" if self.field is None else "h")
 
 
 def watches_of(app: Any) -> list[Watch]:
@@ -59,20 +61,25 @@ def watches_of(app: Any) -> list[Watch]:
     found: dict[str, Watch] = {}
     for handler in handlers_of(app):
         location = locate_watched(app, handler.url)
-        pattern = handler.pattern
-        raw = pattern if isinstance(pattern, bytes) else pattern.encode(errors="surrogateescape")
-        id = _id(location, timers, raw)
+        raw = _raw(handler.pattern)
+        field = None if handler.field is None else _raw(handler.field)
+        # a newline stands in no pattern that means anything
+        id = _id(location, timers, raw if field is None else raw + b"\n" + field)
         known = found[id].handlers if id in found else ()
-        found[id] = Watch(id, location, raw, (*known, handler))
+        found[id] = Watch(id, location, raw, (*known, handler), field)
         if raw in EVERYTHING and not known:
             logger.warning(
                 "expiry: the pattern %r watches every key in %s: each write there costs this worker about "
                 "as much as it costs Redis. Name what you mean, such as 'session:*'",
-                pattern,
+                handler.pattern,
                 location.url,
                 extra=log_fields("watch_everything"),
             )
     return list(found.values())
+
+
+def _raw(pattern: str | bytes) -> bytes:
+    return pattern if isinstance(pattern, bytes) else pattern.encode(errors="surrogateescape")
 
 
 def watch_of_keys(app: Any) -> Watch:

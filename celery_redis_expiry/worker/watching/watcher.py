@@ -50,7 +50,7 @@ class Watcher(Loop):
         self._watch = watch
         self._shown = "of watch=" if watch.pattern is None else watch.pattern.decode(errors="replace")
         self._configure = configure
-        self._source = Source(watch.location)
+        self._source = self._new_source()
         self._ledger = Ledger(store.shards[0], watch, limit)
         self._snapshots = Snapshots(self._source, self._ledger) if watch.with_value else None
         own = f"{store.location.prefix}{{expiry.".encode()
@@ -60,6 +60,9 @@ class Watcher(Loop):
         self._stream: Stream | None = None
         self._deaf = False
         self._looked = 0.0
+
+    def _new_source(self) -> Source:
+        return Source(self._watch.location)
 
     def _new_digest(self, app: Any, own: bytes) -> Digest:
         return Digest(app, self._watch, self._source, self._ledger, self._snapshots, own)
@@ -123,8 +126,7 @@ class Watcher(Loop):
 
     def _listen(self, stream: Stream) -> None:
         heard = stream.read(self._patience())
-        self._digest.digest(heard)
-        self._asking.heard(heard)
+        self._asking.told(self._digest.digest(heard))
         gone = self._asking.concluded(stream)
         if gone:
             self._digest.conclude(gone, self._expired_before())

@@ -11,6 +11,7 @@ from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.worker.loop import Loop
+from celery_redis_expiry.worker.watching.field_watcher import FieldWatcher
 from celery_redis_expiry.worker.watching.key_watcher import EVERY, KeyWatcher
 from celery_redis_expiry.worker.watching.watch import watch_of_keys, watches_of
 from celery_redis_expiry.worker.watching.watcher import Watcher
@@ -31,7 +32,10 @@ class Watching(Loop):
         self._store = store
         configure, limit = settings.configure_notifications, int(settings.watch_limit)
         self._watchers: list[Watcher] = [
-            Watcher(app, store, watch, configure=configure, limit=limit) for watch in watches_of(app)
+            (Watcher if watch.field is None else FieldWatcher)(
+                app, store, watch, configure=configure, limit=limit
+            )
+            for watch in watches_of(app)
         ]
         self._keys = KeyWatcher(app, store, watch_of_keys(app), configure=configure, limit=limit)
         self._again = threading.Event()
