@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from celery_redis_expiry.keys import new_token
@@ -31,6 +31,7 @@ class KeyTimers:
     Attributes:
         fresh: those of which was heard a moment ago, each with a mark: an event that comes before it may be
             older than the timer.
+        passed: whether a mark has passed.
     """
 
     def __init__(self, store: Store) -> None:
@@ -38,6 +39,7 @@ class KeyTimers:
         self._keys: dict[bytes, dict[Place, None]] = {}
         self._places: dict[Place, bytes] = {}
         self.fresh: dict[Place, str] = {}
+        self.passed: Callable[[str], bool] = lambda mark: True
 
     @property
     def keys(self) -> list[bytes]:
@@ -76,6 +78,14 @@ class KeyTimers:
         for shard in {shard for shard, _ in places}:
             self._store.shards[shard].fall_due([member for number, member in places if number == shard])
 
+    def is_fresh(self, place: Place) -> bool:
+        """Whether an event that is read now may be older than this timer."""
+        mark = self.fresh.get(place)
+        if mark is not None and self.passed(mark):
+            del self.fresh[place]
+            return False
+        return mark is not None
+
     def gone(self, shard: int, members: Sequence[str]) -> list[Place]:
         """Those known of a shard that are not among these any more: cancelled, replaced, moved, fired."""
         there = set(members)
@@ -96,10 +106,10 @@ class _KeyDigest(Digest):
 
     def _meant(self, key: bytes) -> list[Place]:
         places = self.timers.of(key)
-        if any(place in self.timers.fresh for place in places):
-            # what expired may be older than these timers: not if the key is gone
-            alive = self._source.ttls([key])[0] != -2
-            places = [place for place in places if not (alive and place in self.timers.fresh)]
+        fresh = {place for place in places if self.timers.is_fresh(place)}
+        # what expired may be older than these timers: not if the key is gone
+        if fresh and self._source.ttls([key])[0] != -2:
+            places = [place for place in places if place not in fresh]
         return places
 
 
@@ -137,6 +147,7 @@ class KeyWatcher(Watcher):
 
     def _catch_up(self, stream: Stream) -> None:
         self._ledger.agenda()
+        self._timers.passed = stream.passed
         self._read_index(stream)
         super()._catch_up(stream)
 
@@ -151,9 +162,6 @@ class KeyWatcher(Watcher):
         if time.monotonic() > self._again:
             self._read_index(stream)
         super()._listen(stream)
-        fresh = self._timers.fresh
-        for place in [place for place, mark in fresh.items() if stream.passed(mark)]:
-            del fresh[place]
 
     def _read_index(self, stream: Stream) -> None:
         self._again = time.monotonic() + EVERY

@@ -145,6 +145,7 @@ class Stream:
         prefix = f"__keyspace@{database}__:".encode()
         self._readers = [_Reader(primary, pattern, prefix, self._heaps) for primary in primaries]
         self._marks: dict[str, int] = {}
+        self._rest: list[Any] = []
         self._user = primaries[0].location.user
         self._channel = text(prefix + (pattern or b"*"))
         for reader in self._readers:
@@ -191,11 +192,26 @@ class Stream:
         return token not in self._marks
 
     def read(self, timeout: float) -> list[Heard]:
-        """What comes within `timeout` seconds, up to a mark.
+        """What comes within `timeout` seconds, up to a mark: that has passed when the next is read.
 
         Raises:
             StoreUnavailable: a subscription is lost: from here on there is a gap.
         """
+        heard: list[Heard] = []
+        heap, self._rest = self._rest or self._next(timeout), []
+        for position, item in enumerate(heap):
+            if isinstance(item, Heard):
+                heard.append(item)
+            elif heard:
+                self._rest = heap[position:]
+                break
+            elif item.token in self._marks:
+                self._marks[item.token] -= 1
+                if not self._marks[item.token]:
+                    del self._marks[item.token]
+        return heard
+
+    def _next(self, timeout: float) -> list[Any]:
         try:
             heap = self._heaps.get(timeout=timeout) if timeout > 0 else self._heaps.get_nowait()
         except queue.Empty:
@@ -209,15 +225,7 @@ class Stream:
         if isinstance(heap, Exception):
             self.close()
             raise StoreUnavailable(f"a subscription to watched keys was lost: {heap}") from heap
-        heard = []
-        for item in heap:
-            if isinstance(item, Heard):
-                heard.append(item)
-            elif item.token in self._marks:
-                self._marks[item.token] -= 1
-                if not self._marks[item.token]:
-                    del self._marks[item.token]
-        return heard
+        return list(heap)
 
     def interrupt(self) -> None:
         """End the waiting of `read`; may be called by another thread."""
