@@ -292,10 +292,10 @@ def test_a_value_is_read_before_its_time_comes(
     watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that nobody touches again after it was set has its turn when its due time draws near."""
-    monkeypatch.setattr("celery_redis_expiry.worker.watching.snapshots.AHEAD", 0.2)
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.snapshots.AHEAD", 0.8)
     listening = watchers({"pattern": "session:*", "with_value": True}).caught_up()
     for number in range(20):
-        run(listening.site, ("SET", f"session:{number}", number, "PX", 600 + 10 * number))
+        run(listening.site, ("SET", f"session:{number}", number, "PX", 1000 + 10 * number))
     eventually(lambda: len(listening.told()) == 20)
     assert [(each["key"], each["value"]) for each in listening.told()] == sorted(
         (f"session:{number}", str(number)) for number in range(20)
