@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from celery_redis_expiry import (
     reschedule,
     schedule_on_expiry,
 )
+from celery_redis_expiry.worker.watching.stream import Stream
+from celery_redis_expiry.worker.watching.watcher import PATIENCE
 from tests.own_keys import Watchers
 from tests.servers.redis import RedisServer
 from tests.site import Site
@@ -175,6 +178,36 @@ def test_an_expiry_that_is_older_than_the_timer(watchers: Callable[..., Watchers
     eventually(lambda: len(due(site)) >= 10)
     time.sleep(0.1)
     assert due(site) == [f"old {number}" for number in range(10)]
+
+
+def test_an_expiry_that_is_heard_after_a_newer_timer(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event lies in the stream still when the timer is told of, which comes by another way."""
+    held = threading.Event()
+    following = Stream._next
+
+    def hold(stream: Stream, timeout: float) -> list[Any]:
+        if not held.is_set():
+            return following(stream, timeout)
+        time.sleep(0.02)
+        return []
+
+    monkeypatch.setattr(Stream, "_next", hold)
+    site = listening(watchers())
+    site.redis.set(KEY, "x", px=60_000)
+    watch(site, "old")
+    known(site)
+    held.set()
+    time.sleep(PATIENCE + 0.1)  # who was waiting already takes what comes
+    site.redis.pexpire(KEY, 1)
+    eventually(lambda: site.redis.set(KEY, "again", px=60_000, nx=True), every=0)
+    watch(site, "new")
+    time.sleep(0.3)
+    held.clear()
+    eventually(lambda: due(site) == ["old"])
+    time.sleep(0.2)
+    assert due(site) == ["old"]
 
 
 def test_after_a_gap(watchers: Callable[..., Watchers]) -> None:
