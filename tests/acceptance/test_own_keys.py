@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from celery_redis_expiry import schedule_on_expiry
 from tests.servers.cluster import RedisCluster
 from tests.servers.redis import RedisServer
 from tests.servers.workers import Worker
@@ -127,12 +128,17 @@ def test_a_cluster(
     eventually(lambda: any(LISTENING in worker.log for worker in workers))
     for number in range(150):
         site.redis.set(f"session:{number}", "x", px=3000 + 10 * number)
+    for number in range(20):
+        schedule_on_expiry(site.record(f"watched {number}"), watch=f"session:{number}")
     site.redis.set("session:gone", "x", px=60_000)
     site.redis.delete("session:gone")
     slot = redis_cluster.slot("session:7")
     target = next(node for node in redis_cluster.primaries() if node is not redis_cluster.owner(slot))
     redis_cluster.migrate_slot(slot, target)
     runs = wait_told(site, 151)
+    for number in range(20):
+        site.wait_run(f"watched {number}")
+    assert len(site.runs()) == len(runs) + 20
     assert Counter((run["event"]["key"], run["event"]["event"]) for run in runs) == Counter(
         [("session:gone", "deleted"), *((f"session:{number}", "expired") for number in range(150))]
     )
