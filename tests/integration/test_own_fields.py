@@ -82,7 +82,7 @@ def test_a_field_expires(listening: Watchers, redis: Any) -> None:
 def test_many_at_once_and_the_last_of_a_key(listening: Watchers, redis: Any) -> None:
     """One event tells of several; with the last of them the key is gone."""
     fields = [f"item:{number}" for number in range(50)]
-    put(redis, *fields)
+    put(redis, *fields, px=800)
     redis.hdel(KEY, "name")
     eventually(lambda: told(listening) == sorted(fields))
     assert settled(listening, redis) == sorted(fields)

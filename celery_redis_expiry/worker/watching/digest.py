@@ -8,9 +8,9 @@ from typing import Any
 from celery_redis_expiry.store import Note
 from celery_redis_expiry.worker.watching.deliveries import Gone, deliveries
 from celery_redis_expiry.worker.watching.ledger import Ledger
+from celery_redis_expiry.worker.watching.reader import Heard
 from celery_redis_expiry.worker.watching.snapshots import Snapshots
 from celery_redis_expiry.worker.watching.source import Source
-from celery_redis_expiry.worker.watching.stream import Heard
 from celery_redis_expiry.worker.watching.watch import Watch
 
 #: What takes a key away, as it is told to handlers. Whatever else happens may have changed its TTL.

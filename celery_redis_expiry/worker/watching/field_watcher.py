@@ -16,8 +16,9 @@ from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import Note
 from celery_redis_expiry.worker.watching.deliveries import Gone, name_of, parts_of
 from celery_redis_expiry.worker.watching.digest import BLUR, GONE, Digest
+from celery_redis_expiry.worker.watching.reader import Heard
 from celery_redis_expiry.worker.watching.source import COUNT, Source
-from celery_redis_expiry.worker.watching.stream import Heard, Stream
+from celery_redis_expiry.worker.watching.stream import Stream
 from celery_redis_expiry.worker.watching.watcher import Watcher
 
 logger = logging.getLogger(__name__)
