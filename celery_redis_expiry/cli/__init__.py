@@ -33,8 +33,9 @@ def expiry(ctx: click.Context, **_: Any) -> None:
 
     Start the worker that fires them with: celery -A proj worker -P expiry -n expiry@%h
 
-    A timer goes by its name (key=) or its task id. Every command prints JSON with --json, and ends with exit
-    code 0 (done), 1 (not found, or failed) or 2 (wrong usage). When something is wrong: doctor, first of all.
+    A timer goes by its name (key=) or its task id. Every command prints JSON with --json (export has nothing
+    else), and ends with exit code 0 (done), 1 (not found, or failed) or 2 (wrong usage). When something is
+    wrong: doctor, first of all.
     """
 
 

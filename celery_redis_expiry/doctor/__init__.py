@@ -22,6 +22,7 @@ from celery_redis_expiry.doctor.checks_notifications import notifications
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import OK, Check, Finding, Report, fail, told, unknown
 from celery_redis_expiry.errors import ExpiryError, StoreUnavailable
+from celery_redis_expiry.store.link import said
 from celery_redis_expiry.store.rights import ROLES as RIGHTS
 
 __all__ = ["ROLES", "Check", "Finding", "Report", "examine"]
@@ -109,7 +110,7 @@ def _attempt(check: Callable[[], Finding]) -> Finding:
         cause = exc.__cause__ if isinstance(exc, StoreUnavailable) else exc
         if isinstance(cause, redis_errors.NoPermissionError):
             return unknown(
-                f"the user may not look: {cause}", "docs/operating.md has the rights that a look needs"
+                f"the user may not look: {said(cause)}", "docs/operating.md has the rights that a look needs"
             )
         if isinstance(exc, ExpiryError):
             return fail(str(exc), "docs/settings.md has every setting, docs/operating.md what to do")

@@ -14,7 +14,7 @@ from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable
 from celery_redis_expiry.scripts import Scripts, has_no_replicas, is_migrating, refused_command
 
 
-def told(exc: Exception) -> str:
+def said(exc: Exception) -> str:
     """What Redis says, without the command of a pipeline, arguments and all, that redis-py quotes."""
     return str(exc).rpartition(" of pipeline caused error: ")[2].rstrip(".")
 
@@ -66,12 +66,12 @@ class Link:
         try:
             yield
         except redis_errors.AuthenticationError as exc:
-            raise StoreUnavailable(f"{where} refused the user or password: {told(exc)}") from exc
+            raise StoreUnavailable(f"{where} refused the user or password: {said(exc)}") from exc
         except (redis_errors.ConnectionError, redis_errors.TimeoutError) as exc:
             remedy = "is it running, and the URL right?"
             if self.location.options.get("ssl"):
                 remedy += " Do ssl_ca_certs and, if it asks for a certificate, ssl_certfile fit?"
-            raise StoreUnreachable(f"{where} can't be reached: {told(exc)}; {remedy}") from exc
+            raise StoreUnreachable(f"{where} can't be reached: {said(exc)}; {remedy}") from exc
         except UnicodeEncodeError as exc:
             raise InvalidTimer(f"a name or id is no valid text: {exc}") from exc
         except redis_errors.ResponseError as exc:
@@ -91,10 +91,10 @@ class Link:
             if command or isinstance(exc, redis_errors.NoPermissionError):
                 what = f"run {command}" if command else "touch the keys"
                 raise StoreUnavailable(
-                    f"{where}: the Redis user {self.location.user!r} may not {what} ({told(exc)}): see "
+                    f"{where}: the Redis user {self.location.user!r} may not {what} ({said(exc)}): see "
                     'docs/settings.md, "Users of an ACL"'
                 ) from exc
-            raise StoreUnavailable(f"{where} refused a command: {told(exc)}") from exc
+            raise StoreUnavailable(f"{where} refused a command: {said(exc)}") from exc
         except (redis_errors.RedisError, redis_errors.RedisClusterException) as exc:
             if is_migrating(exc):
                 raise StoreUnavailable(f"{where} is migrating the slot, nothing was done: try again") from exc
