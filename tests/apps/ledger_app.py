@@ -102,7 +102,8 @@ def _add_tasks(app: Celery, ledger: redis.Redis) -> None:
     def try_twice(self: Task, label: Any = None) -> Any:
         _write(ledger, self, label)
         if not self.request.retries:
-            raise self.retry(countdown=0)
+            # not at once: Celery sends the message first and then tells of the retry, which must come first
+            raise self.retry(countdown=1)
         return label
 
     @app.task(name="ledger.on_error", bind=True, shared=False)
