@@ -54,6 +54,25 @@ class ScheduledResult(_Timed, AsyncResult):
 class ScheduledGroupResult(_Timed, WaitingGroupResult):
     """A GroupResult of a group that a timer will apply."""
 
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Cancel the timer, and revoke the members in case they were sent. See `GroupResult.revoke`."""
+        # a group that waits goes by its own id, which Celery's revoke leaves out
+        self.app.control.revoke(
+            [self.id, *(result.id for result in self.results)],
+            connection=connection,
+            terminate=terminate,
+            signal=signal,
+            reply=wait,
+            timeout=timeout,
+        )
+
 
 def scheduled(result: Any, app: Any, id: str | None = None) -> ScheduledResult | ScheduledGroupResult:
     """Turn a result as Celery gave it into a scheduled one.

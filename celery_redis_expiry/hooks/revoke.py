@@ -13,6 +13,7 @@ from typing import Any
 
 from celery.app.control import Control
 
+from celery_redis_expiry.arguments import app_of
 from celery_redis_expiry.changing import cancel_timer
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
@@ -39,7 +40,7 @@ def _broadcast(
 ) -> Any:
     # a revoke that is meant for some workers only is theirs; an expiry worker among them cancels the timer
     if command in COMMANDS and not destination and not kwargs.get("pattern"):
-        cancel_revoked(control.app, (arguments or {}).get("task_id") or kwargs.get("task_id"))
+        cancel_revoked(app_of(control.app), (arguments or {}).get("task_id") or kwargs.get("task_id"))
     return original(control, command, arguments, destination, *args, **kwargs)
 
 

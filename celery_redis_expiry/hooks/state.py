@@ -18,6 +18,7 @@ from celery.backends.base import DisabledBackend
 from celery.result import AsyncResult
 from celery.states import PENDING
 
+from celery_redis_expiry.arguments import app_of
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
 from celery_redis_expiry.logs import log_fields
@@ -50,7 +51,7 @@ def _get_task_meta(original: Callable[..., Any], result: Any) -> Any:
 
 def _scheduled(result: Any) -> dict[str, Any] | None:
     """What a result backend would tell of a task that waits as a timer, or None."""
-    glance = _glance_of(result.app)
+    glance = _glance_of(app_of(result.app))
     timer = glance.timer(result.id) if glance else None
     if timer is None:
         return None
@@ -93,7 +94,7 @@ _glances: WeakKeyDictionary[Any, _Glance | None] = WeakKeyDictionary()
 
 
 def _glance_of(app: Any) -> _Glance | None:
-    if app is None or app.conf.task_always_eager:
+    if app.conf.task_always_eager:
         return None
     if app not in _glances:
         try:

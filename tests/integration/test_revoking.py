@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery import chain, current_app, group
+from celery.app.control import Control
 from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry import get_timer, schedule_on_expiry
@@ -25,6 +27,7 @@ WAYS: dict[str, Callable[[Site, Any], Any]] = {
     "revoke and terminate": lambda site, result: result.revoke(terminate=True, signal="KILL"),
     "group": lambda site, result: GroupResult("some", [AsyncResult(result.id, app=site.app)]).revoke(),
     "broadcast": lambda site, result: site.app.control.broadcast("revoke", {"task_id": result.id}),
+    "the current app": lambda site, result: Control(current_app).revoke(result.id),
 }
 
 
@@ -32,11 +35,28 @@ WAYS: dict[str, Callable[[Site, Any], Any]] = {
 def test_no_worker_is_up(site: Site, way: str) -> None:
     revoked = schedule_on_expiry(site.record(1), seconds=600, key="revoked")
     other = schedule_on_expiry(site.record(2), seconds=600, key="other")
-    WAYS[way](site, revoked)
+    with site.current():
+        WAYS[way](site, revoked)
     assert get_timer("revoked", app=site.app) is None
     assert revoked.due is None
     assert get_timer("other", app=site.app) is not None
     assert other.due is not None
+
+
+CANVASES: dict[str, Callable[[Site], Any]] = {
+    "group": lambda site: group(site.record(1), site.record(2)),
+    "chain that ends with a group": lambda site: chain(site.record(1), group(site.record(2), site.record(3))),
+    "chain": lambda site: chain(site.record(1), site.record(2)),
+}
+
+
+@pytest.mark.parametrize("canvas", CANVASES)
+def test_a_canvas(site: Site, canvas: str) -> None:
+    """The result of a group goes by the id of the group, and Celery revokes but its members."""
+    result = schedule_on_expiry(CANVASES[canvas](site), seconds=600)
+    result.revoke()
+    assert result.due is None
+    assert site.waiting() == 0
 
 
 @pytest.mark.parametrize("command", [["revoke"], ["terminate", "TERM"]])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, current_app
 from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult
@@ -81,6 +81,14 @@ def test_the_error_of_an_app_without_backend_is_celerys_own(site: Site) -> None:
     app = with_backend(site, None)
     with pytest.raises((NotImplementedError, AttributeError)):
         _ = AsyncResult("unknown", app=app).state
+
+
+def test_the_proxy_of_the_current_app(site: Site) -> None:
+    """`celery.current_app` is one, and can't be the key of a weak dictionary."""
+    timed = schedule_on_expiry(site.record(1), seconds=600)
+    with site.current():
+        assert AsyncResult(timed.id, app=current_app).state == SCHEDULED
+        assert AsyncResult("unknown", app=current_app).state == "PENDING"
 
 
 def test_switched_off(make_site: Callable[..., Site]) -> None:
