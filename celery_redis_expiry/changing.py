@@ -10,6 +10,7 @@ from celery_redis_expiry.events import publish_moved, publish_revoked
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import store_of
+from celery_redis_expiry.timer import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,15 @@ def move_timer(app: Any, target: str, when: str, *, by_name: bool) -> bool:
         when: see `timer.Request`.
         by_name: as for `cancel_timer`.
     """
-    outcome = store_of(app).reschedule(target, when, by_name=by_name)
+    return _tell_moved(app, store_of(app).reschedule(target, when, by_name=by_name))
+
+
+def fire_timer(app: Any, target: str) -> bool:
+    """Make a waiting timer due now: True if it was waiting."""
+    return _tell_moved(app, store_of(app).fire(target))
+
+
+def _tell_moved(app: Any, outcome: Outcome | None) -> bool:
     if outcome is not None:
         publish_moved(app, [outcome])
     return outcome is not None

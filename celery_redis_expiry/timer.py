@@ -122,7 +122,7 @@ class Request:
     Attributes:
         stored: what to keep; None for a reschedule, which keeps what is there.
         when: `+ms` from now, on Redis's clock, or `=ms` since the epoch.
-        mode: `replace`, `keep`, `extend`, `raise` or `move`.
+        mode: `replace`, `keep`, `extend`, `raise`, `move`, or `fire`: to move only what waits.
         name: the user's name, or None.
         id: the task id.
         max_wait: ms from the first call of a debounce for which its further calls may put the timer off, or
@@ -146,7 +146,7 @@ class Outcome:
     """What the store answered to a request.
 
     Attributes:
-        status: scheduled, kept, extended, exists, missing or late.
+        status: scheduled, kept, extended, exists, missing, claimed or late.
         due: ms since the epoch.
         member: the member of the timer that now has the label.
         id: the task id of that timer.

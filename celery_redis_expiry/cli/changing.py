@@ -11,6 +11,7 @@ import click
 from celery_redis_expiry import cancel as cancel_timer
 from celery_redis_expiry import get_timer
 from celery_redis_expiry import reschedule as reschedule_timer
+from celery_redis_expiry.changing import fire_timer
 from celery_redis_expiry.cli.base import FAILED, Command, argument, json_option, option, say_json
 from celery_redis_expiry.cli.selecting import MOMENT
 from celery_redis_expiry.timer import shown
@@ -68,10 +69,11 @@ def reschedule(
 def fire(ctx: click.Context, timers: tuple[str, ...], as_json: bool) -> None:
     """Fire waiting timers now: they become due at once. TIMERS are names or task ids.
 
-    An expiry worker must run for their tasks to be sent. Dead letters: dead retry.
+    An expiry worker must run for their tasks to be sent. One that is being published is left alone, since it
+    would be sent twice. Dead letters: dead retry.
     """
     app = ctx.obj.app
-    _each(ctx, timers, "fired", lambda timer: reschedule_timer(timer, 0, app=app), as_json)
+    _each(ctx, timers, "fired", lambda timer: fire_timer(app, timer), as_json)
 
 
 def _each(
@@ -91,7 +93,7 @@ def _each(
             due = f", due {found.due.astimezone(ctx.obj.app.timezone)}" if found and found.due else ""
             ctx.obj.echo(f"{done} {shown(name)}{due}")
         else:
-            why = "it is being published" if state == "claimed" else "no such timer"
+            why = "it is being published, or may have been" if found else "no such timer"
             ctx.obj.error(f"not {done}: {shown(name)}: {why}")
     if failed:
         ctx.exit(FAILED)

@@ -1,11 +1,11 @@
 -- schedule: store timers and arm them; replaces, keeps, extends or moves what has the same name or id.
 -- KEYS: due timers names ids parked claimed claims pacers namespace answer, then per timer: trigger expected_trigger
 -- ARGV: app remember_ms wake latest_ms shards, then per timer: mode when member name id expected record max_wait
---   mode: replace keep extend raise move; when: "+ms" from now or "=ms" since the epoch; expected: the member
---   that the caller believes to be the present one ("" for none), whose trigger key is expected_trigger; max_wait:
---   ms from the first call of a debounce for which its further calls may put it off, "" for no bound
--- RETURNS: per timer {status, due, member, id, replaced}; status: scheduled kept extended exists again missing late
---   foreign shards; replaced: the task id of the timer that made way, "" for none; absent where nothing was stored
+--   mode: replace keep extend raise move, fire (to move only what waits); when: "+ms" from now or "=ms" since the
+--   epoch; expected: the member that the caller believes to be the present one ("" for none); its is expected_trigger;
+--   max_wait: ms from the first call of a debounce for which its further calls may put it off, "" for no bound
+-- RETURNS: per timer {status, due, member, id, replaced}; status: scheduled kept extended exists again missing claimed
+--   late foreign shards; replaced: the task id of the timer that made way, "" or absent for none
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, namespace, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local app, remember, wake, latest, shards = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -25,20 +25,22 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 local function schedule(k, a)
   local trigger, expected_trigger = KEYS[k], KEYS[k + 1]
-  local mode, when, member, name = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  local id, expected, record, max_wait = ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
+  local mode, when, member, name, id, expected, record, max_wait = unpack(ARGV, a, a + 7)
+  local only_waiting = mode == 'fire'
+  if only_waiting then mode = 'move' end
 
   local due = tonumber(string.sub(when, 2))
   if string.sub(when, 1, 1) == '+' then due = now + due end
   if due > latest then return {'late', '0', '', ''} end
 
-  local current
-  if mode == 'move' or name == '' then current = redis.call('HGET', ids, id)
-  else current = redis.call('HGET', names, name) end
+  local by_id = mode == 'move' or name == ''
+  local current = redis.call('HGET', by_id and ids or names, by_id and id or name)
   local old_due = current and waiting(due_index, parked, current)
   local firing = current and not old_due and redis.call('ZSCORE', claimed, current)
   if current and not old_due and not firing then current = false end
   if mode == 'move' and not current then return {'missing', '0', '', ''} end
+  local beyond_recall = firing or current and is_unsure(redis.call('HGET', claims, current))
+  if only_waiting and beyond_recall then return {'claimed', '0', current, ''} end
 
   if current == member then return {'scheduled', old_due or string.format('%.0f', due), member, id} end
 
@@ -48,7 +50,7 @@ local function schedule(k, a)
     if mode == 'raise' or (name == '' and mode ~= 'move') then return {'exists', old_due, current, id_of(old_record)} end
   end
   -- what the broker may have is left to finish, like what is claimed
-  if old_due and is_unsure(redis.call('HGET', claims, current)) then old_due = false end
+  if beyond_recall then old_due = false end
   if mode ~= 'move' then
     -- two waiting timers under one task id would share one result: refused, whatever their names
     local namesake = redis.call('HGET', ids, id)

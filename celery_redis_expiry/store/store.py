@@ -99,12 +99,19 @@ class Store(Operators):
         Arguments:
             when: see `Request`.
         """
+        return self._move(target, when, "move", by_name)
+
+    def fire(self, target: str) -> Outcome | None:
+        """Make a timer due now; None if none waits: what is being published must not be sent twice."""
+        return self._move(target, "+0", "fire", by_name=True)
+
+    def _move(self, target: str, when: str, mode: str, by_name: bool) -> Outcome | None:
         timer = self.get(target, by_name=by_name)
         if timer is None:
             return None
-        [outcome] = self.schedule([Request(None, when, "move", timer.name, timer.id)])
+        [outcome] = self.schedule([Request(None, when, mode, timer.name, timer.id)])
         outcome.raise_for_status()
-        return None if outcome.status == "missing" else outcome
+        return None if outcome.status in ("missing", "claimed") else outcome
 
     def cancel(self, target: str, *, by_name: bool = True) -> str | None:
         """Forget a waiting timer: its task id if it was waiting and will not fire, else None."""

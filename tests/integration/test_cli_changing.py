@@ -83,6 +83,28 @@ def test_fire(site: Site, shard: Shard) -> None:
 
 
 @pytest.fixture
+def beyond_recall(site: Site, shard: Shard) -> tuple[str, str]:
+    """The names of two timers: one is being published, the other may have been."""
+    names = "claimed", "unsure"
+    for name in names:
+        schedule_on_expiry(site.record(1), 0, key=name)
+        while not (claims := shard.claim([(str(shard.find(name)), True)], token=new_token(), lease=60)):
+            pass
+    shard.release(claims[0].token, claims, delay=600, unsure=True)
+    return names
+
+
+@pytest.mark.parametrize("command", ["cancel", "fire"])
+def test_what_is_being_published_is_not_sent_twice(
+    site: Site, beyond_recall: tuple[str, str], command: str
+) -> None:
+    before = site.stored()
+    result = expiry(site.app, command, *beyond_recall, code=1)
+    assert result.stderr.count("it is being published, or may have been") == 2
+    assert site.stored() == before
+
+
+@pytest.fixture
 def many(site: Site) -> int:
     """More of one due time than a page holds, and others."""
     at = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -123,13 +145,8 @@ def test_purge_what_fits(site: Site, shard: Shard, many: int) -> None:
     assert site.waiting() == 21
 
 
-def test_what_is_being_published_is_beyond_recall(site: Site, shard: Shard) -> None:
-    for name in ("claimed", "unsure", "waiting"):
-        schedule_on_expiry(site.record(1), 0 if name != "waiting" else 600, key=name)
-    for name in ("claimed", "unsure"):
-        while not (claims := shard.claim([(str(shard.find(name)), True)], token=new_token(), lease=60)):
-            pass
-    shard.release(claims[0].token, claims, delay=600, unsure=True)
+def test_what_is_being_published_is_beyond_recall(site: Site, beyond_recall: tuple[str, str]) -> None:
+    schedule_on_expiry(site.record(1), 600, key="waiting")
     assert told(site.app, "purge", "-f") == [{"purged": 1, "claimed": 2}]
     assert (get_timer("claimed") and get_timer("unsure")) is not None
     assert "2 are being published, or may have been" in expiry(site.app, "purge", "-f").stdout
