@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any, TextIO
+from typing import IO, TextIO
 
 import click
 
@@ -141,6 +141,12 @@ def _whole(file: str) -> Iterator[IO[str]]:
         return
     path = Path(file)
     try:
+        if path.exists() and not path.is_file():
+            # a pipe or a device: nothing can take its place
+            with path.open("w") as out:
+                yield out
+            return
+        path = path.resolve()  # what a link leads to, not the link
         with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
             partial = Path(out.name)
             try:
@@ -154,5 +160,8 @@ def _whole(file: str) -> Iterator[IO[str]]:
 
 
 def _length(first: str) -> int:
-    counts: dict[str, Any] = header(first).get("counts") or {}
-    return sum(int(count) for name, count in counts.items() if name != "claimed")
+    """How many lines are to come, as far as the header tells."""
+    counts = header(first).get("counts")
+    if not isinstance(counts, dict):
+        return 0
+    return sum(count for name, count in counts.items() if name != "claimed" and isinstance(count, int))

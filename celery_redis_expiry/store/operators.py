@@ -10,6 +10,7 @@ from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store.cut import Cut
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.shard import Shard
+from celery_redis_expiry.store.users import CONTENTION
 from celery_redis_expiry.timer import LATEST, DeadLetter, Lain, Timer
 
 #: How many timers are read in one round trip where many are listed.
@@ -85,8 +86,11 @@ class Operators(Cut):
         status, member = answer
         if status != "taken":
             return status
-        if replace and shard.cancel([member], new_token())[0][0] != "claimed":
-            [(status, _)] = shard.put([item])
+        for _ in range(CONTENTION if replace else 0):
+            if status != "taken" or shard.cancel([member], new_token())[0][0] == "claimed":
+                break
+            # one timer may have its name, and another its task id
+            [(status, member)] = shard.put([item])
         return {"taken": "kept", "put": "replaced"}.get(status, status)
 
     def recover(self) -> int:

@@ -10,7 +10,7 @@ from celery_redis_expiry.errors import BadExport, NamespaceTaken
 from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import FORMAT, Lain, Undecodable, as_datetime
-from celery_redis_expiry.transfer.lines import HOMES, VERSION, header, read, written
+from celery_redis_expiry.transfer.lines import HOMES, VERSION, header, parsed, read, written
 
 __all__ = ["exported", "header", "imported"]
 
@@ -99,7 +99,7 @@ def imported(
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
+            data = parsed(line)
             if end is not None:
                 raise ValueError("it stands behind the end")
             if isinstance(data, dict) and "end" in data:

@@ -29,6 +29,18 @@ FIELDS = {
 }
 
 
+def parsed(line: str) -> Any:
+    """The JSON of a line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def header(line: str) -> dict[str, Any]:
     """The first line of a file.
 
@@ -36,9 +48,9 @@ def header(line: str) -> dict[str, Any]:
         BadExport: it is none that this release reads.
     """
     try:
-        told = json.loads(line)
+        told = parsed(line)
         version, stored = int(told["celery_redis_expiry"]), int(told["format"])
-    except (ValueError, TypeError, KeyError) as exc:
+    except (ValueError, TypeError, KeyError, OverflowError) as exc:
         raise BadExport("this is no file of celery expiry export: its first line is not the header") from exc
     if version > VERSION or stored > FORMAT:
         raise BadExport(

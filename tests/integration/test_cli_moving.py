@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -13,7 +14,13 @@ import pytest
 import redis
 from celery import chain
 
-from celery_redis_expiry import StoreUnavailable, get_timer, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry import (
+    StoreUnavailable,
+    get_timer,
+    iter_timers,
+    schedule_many_on_expiry,
+    schedule_on_expiry,
+)
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Shard, store_of
 from celery_redis_expiry.store.moving import Moving
@@ -147,6 +154,17 @@ def test_what_waits_already(site: Site, elsewhere: Site, tmp_path: Path) -> None
     assert store_of(elsewhere.app).counts()["waiting"] == 3
 
 
+def test_one_has_its_name_and_another_its_task_id(site: Site, elsewhere: Site, tmp_path: Path) -> None:
+    file = tmp_path / "timers.jsonl"
+    schedule_on_expiry(site.record(1).set(task_id="same"), 600, key="a", app=site.app)
+    exported(site, file)
+    schedule_on_expiry(elsewhere.record(2).set(task_id="another"), 9000, key="a", app=elsewhere.app)
+    schedule_on_expiry(elsewhere.record(3).set(task_id="same"), 9000, key="b", app=elsewhere.app)
+    assert told(elsewhere.app, "import", "--if-exists", "replace", str(file)) == [{"replaced": 1}]
+    [timer] = iter_timers(app=elsewhere.app)
+    assert (timer.id, timer.name, timer.args) == ("same", "a", "(1,)")
+
+
 def test_what_is_being_published_is_never_replaced(site: Site, elsewhere: Site, tmp_path: Path) -> None:
     file = tmp_path / "timers.jsonl"
     schedule_on_expiry(site.record(1), 600, key="a", app=site.app)
@@ -163,6 +181,7 @@ def test_what_is_being_published_is_never_replaced(site: Site, elsewhere: Site, 
     [
         (lambda line: line[: len(line) // 2], "Unterminated|Expecting|delimiter|control character"),
         (lambda line: "[]", "must have the fields"),
+        (lambda line: "[" * 100_000, "nested too deeply"),
         (lambda line: line.replace('"home": "due"', '"home": "nowhere"'), "home must be one of"),
         (lambda line: line.replace('"score": ', '"score": -'), "score must be ms"),
         (lambda line: line.replace('"score": ', '"score": "" , "x": '), "must have the fields"),
@@ -220,13 +239,35 @@ def test_no_half_file_is_left(full: Site, tmp_path: Path, monkeypatch: pytest.Mo
     assert "No such file" in expiry(full.app, "export", str(tmp_path / "no" / "folder"), code=1).stderr
 
 
+def test_a_pipe_and_a_link_stay_what_they_are(site: Site, tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "folder" / "timers.jsonl"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    expiry(site.app, "export", str(link))
+    assert link.is_symlink()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        expiry(site.app, "export", str(pipe))
+        assert len(os.read(reader, 100_000).splitlines()) == len(file.read_text().splitlines()) == 2
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_what_is_no_file_of_ours(site: Site) -> None:
     for text, why in (
         ("", "no file of celery expiry export"),
         ("{}\n", "no file of celery expiry export"),
+        ("[" * 100_000, "no file of celery expiry export"),
+        ('{"celery_redis_expiry": Infinity, "format": 1}', "no file of celery expiry export"),
         ('{"celery_redis_expiry": 2, "format": 1}', "upgrade"),
         ('{"celery_redis_expiry": 1, "format": 2}', "upgrade"),
-        ('{"celery_redis_expiry": 1, "format": 1, "app": "other"}\n{"end": 0}', "the app 'other'"),
+        ('{"celery_redis_expiry": 1, "format": 1, "app": "x", "counts": 1}\n{"end": 0}', "the app 'x'"),
+        (
+            '{"celery_redis_expiry": 1, "format": 1, "app": "other", "counts": {"a": "b"}}\n{"end": 0}',
+            "the app 'other'",
+        ),
     ):
         assert why in expiry(site.app, "import", input=text, code=1).stderr
     assert expiry(site.app, "import", "--adopt", input=text).stdout == "0 timers\n"
