@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import count
 from typing import Any
 
 from celery_redis_expiry.arguments import app_of
@@ -91,9 +90,4 @@ def iter_dead_letters(*, page: int = PAGE, app: Any = None) -> Iterator[DeadLett
     app = app_of(app)
     if app.conf.task_always_eager:
         return
-    store = store_of(app)
-    for start in count(0, page):
-        letters = store.dead_letters(page, start)
-        yield from letters
-        if len(letters) < page:
-            return
+    yield from store_of(app).all_dead_letters(page=page)

@@ -93,7 +93,8 @@ def store(ctx: click.Context) -> Store:
 
 def say_json(ctx: click.Context, told: Any) -> None:
     """One document, on one line."""
-    ctx.obj.echo(json.dumps(told))
+    # the headers of a message may hold what JSON has no word for: times, UUIDs, numbers of any precision
+    ctx.obj.echo(json.dumps(told, default=str))
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+
 from kombu.utils.json import loads
 
 from celery_redis_expiry.content import told
@@ -22,6 +25,14 @@ class DeadLetters(ShardBase):
             self._letter(name, buried, reason, record)
             for (name, buried), reason, record in zip(rows, reasons, records, strict=True)
         ]
+
+    def all_dead_letters(self, page: int) -> Iterator[DeadLetter]:
+        """The same, page by page while they are taken."""
+        for start in count(0, page):
+            letters = self.dead_letters(page, start)
+            yield from letters
+            if len(letters) < page:
+                return
 
     def _letter(
         self, name: bytes, buried: float, reason: bytes | None, record: bytes | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
 
 from celery_redis_expiry.keys import label_of, new_token, shard_of
 from celery_redis_expiry.selection import Selection
@@ -144,11 +146,18 @@ class Operators(Cut):
         ages = [(now - head[0][1]) / 1000 for now, head in heads if head]
         return sum(answers[::2]), max(ages, default=0.0)
 
-    def dead_letters(self, limit: int = 100, offset: int = 0) -> list[DeadLetter]:
-        """The dead letters, newest first."""
-        letters = [letter for shard in self.shards for letter in shard.dead_letters(limit + offset)]
-        letters.sort(key=lambda letter: letter.buried, reverse=True)
-        return letters[offset : offset + limit]
+    def dead_letters(self, limit: int = PAGE) -> list[DeadLetter]:
+        """The newest dead letters, newest first."""
+        return list(islice(self.all_dead_letters(page=min(limit, PAGE)), limit))
+
+    def all_dead_letters(self, *, page: int = PAGE) -> Iterator[DeadLetter]:
+        """The dead letters, newest first, read page by page while they are taken.
+
+        Arguments:
+            page: how many are read in one round trip, of each shard.
+        """
+        each = [shard.all_dead_letters(page) for shard in self.shards]
+        return heapq.merge(*each, key=attrgetter("buried"), reverse=True)
 
     def retry(self, letter: DeadLetter) -> bool:
         """Make a dead letter a timer again, due at once; False if there is none."""

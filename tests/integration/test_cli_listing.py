@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -135,6 +137,19 @@ def test_a_guard_and_a_debounce(site: Site) -> None:
     schedule_on_expiry(site.record(1), 600, key="plain")
     [plain] = told(site.app, "show", "plain")
     assert (plain["guard"], plain["since"]) == ({}, None)
+
+
+def test_what_json_has_no_word_for(site: Site) -> None:
+    """kombu keeps times, numbers and ids in headers; JSON tells them as text."""
+    when, number, id = datetime(2030, 1, 31, tzinfo=timezone.utc), Decimal("1.5"), uuid4()
+    headers = {"when": when, "number": number, "id_of": id}
+    schedule_on_expiry(site.record("x").set(headers=headers), 600, key="known")
+    [known] = told(site.app, "show", "known")
+    assert {name: known["headers"][name] for name in headers} == {
+        "when": str(when),
+        "number": "1.5",
+        "id_of": str(id),
+    }
 
 
 def test_attempts_and_what_the_broker_may_have(site: Site, shard: Shard) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 from celery import chain
@@ -20,6 +22,7 @@ from celery_redis_expiry import (
 )
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import store_of
+from celery_redis_expiry.store.dead_letters import DeadLetters
 from tests.servers.cluster import RedisCluster
 from tests.site import Site
 
@@ -125,18 +128,26 @@ def test_what_is_being_published(site: Site) -> None:
     assert claimed.due == timer.due
 
 
-def test_dead_letters(site: Site) -> None:
-    shard = store_of(site.app).shards[0]
-    for number in range(2 * PAGE):
+@pytest.mark.parametrize("shards", [1, 3])
+def test_dead_letters(make_site: Callable[..., Site], shards: int) -> None:
+    site = make_site(expiry_shards=shards)
+    store = store_of(site.app)
+    for number in range(4 * PAGE):
         schedule_on_expiry(site.record(number), 0, key=f"bad{number}")
+        shard = store.home(f"bad{number}")
         member = listed(site)[0].trigger_key.partition("trigger:")[2]
         while not (claims := shard.claim([(member, True)], token=new_token(), lease=60)):
             pass
         claims[0].id = "unknown"
         shard.bury(claims[0], f"reason {number}", "test")
-    letters = list(iter_dead_letters(app=site.app, page=PAGE))
-    assert {letter.reason for letter in letters} == {f"reason {number}" for number in range(2 * PAGE)}
+    read = Mock(wraps=DeadLetters._letter)
+    with patch.object(DeadLetters, "_letter", lambda self, *row: read(self, *row)):
+        letters = list(iter_dead_letters(app=site.app, page=PAGE))
+    assert {letter.reason for letter in letters} == {f"reason {number}" for number in range(4 * PAGE)}
     assert [letter.buried for letter in letters] == sorted((each.buried for each in letters), reverse=True)
+    assert read.call_count == 4 * PAGE, "each is read once, however many pages there are"
+    newest = [letter.member for letter in store.dead_letters(PAGE)]
+    assert newest == [letter.member for letter in letters[:PAGE]]
 
 
 @pytest.mark.parametrize("wrong", [{"states": ["due"]}, {"states": "waiting"}, {"due_from": "tomorrow"}])
