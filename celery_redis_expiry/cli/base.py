@@ -14,6 +14,7 @@ from celery.bin.base import CeleryCommand, CeleryOption
 
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.store import Store, store_of
+from celery_redis_expiry.timer import shown
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -46,7 +47,7 @@ class Group(click.Group):
         except ExpiryError as exc:
             if isinstance(exc, NotConfigured) and ctx.obj.app.main == NOBODY:
                 raise click.ClickException("whose timers? Name the app: celery -A proj expiry …") from exc
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException(shown(str(exc))) from exc
 
 
 class Command(CeleryCommand):

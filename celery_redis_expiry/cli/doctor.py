@@ -11,6 +11,7 @@ import click
 
 from celery_redis_expiry.cli.base import Command, json_option, option
 from celery_redis_expiry.doctor import ROLES, Check, Report, examine
+from celery_redis_expiry.timer import shown
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "cyan"}
 WIDTH = 110
@@ -98,4 +99,4 @@ def _title(check: Check) -> str:
 
 def _wrapped(text: str) -> list[str]:
     """Errors of servers may have lines of their own; an ACL rule stays in one piece."""
-    return wrap(" ".join(text.split()), WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
+    return wrap(shown(" ".join(text.split())), WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)

@@ -23,6 +23,7 @@ from celery_redis_expiry.cli.base import (
     store,
 )
 from celery_redis_expiry.store import Unready, awake
+from celery_redis_expiry.timer import shown
 from celery_redis_expiry.transfer import exported, header, imported
 
 #: What can be said of the lines of a file, in the order in which it is said.
@@ -47,8 +48,8 @@ def export(ctx: click.Context, file: str) -> None:
     timers = store(ctx)
     if workers := awake(timers.shards):
         ctx.obj.error(
-            f"expiry workers are running ({', '.join(workers)}): what fires meanwhile may be in the file, "
-            "too, and would fire again where it is imported. Stop them for a move."
+            f"expiry workers are running ({shown(', '.join(workers))}): what fires meanwhile may be in the "
+            "file, too, and would fire again where it is imported. Stop them for a move."
         )
     else:
         timers.recover()

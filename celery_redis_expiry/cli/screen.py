@@ -119,9 +119,10 @@ def _workers(workers: Answers, silent: str) -> Table | Text:
         table.add_column(name.removeprefix("fired_").replace("_", " "), justify="right")
     table.add_column("lateness p99", justify="right")
     for worker, told in sorted(workers.items()):
+        label = Text(shown(worker))
         if told is None:
-            table.add_row(Text(worker), Text(silent, style="yellow"))
+            table.add_row(label, Text(silent, style="yellow"))
             continue
         late = (told.get("lateness") or {}).get("p99")
-        table.add_row(Text(worker), *(Text(figure(told.get(name))) for name in names), Text(lateness(late)))
+        table.add_row(label, *(Text(figure(told.get(name))) for name in names), Text(lateness(late)))
     return table

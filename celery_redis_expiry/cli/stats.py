@@ -10,6 +10,7 @@ from celery_redis_expiry.cli.base import Command, json_option, option, say_json,
 from celery_redis_expiry.cli.texts import figure, lateness
 from celery_redis_expiry.cli.workers import Answers, asked
 from celery_redis_expiry.store import snapshot
+from celery_redis_expiry.timer import shown
 
 COUNTS = ("waiting", "due", "parked", "claimed", "dead")
 #: Of what a worker says of itself, what fits a table.
@@ -68,7 +69,7 @@ def _lines(workers: Answers, silent: str) -> list[str]:
     lines = []
     for name, told in sorted(workers.items()):
         figures = ", ".join(_figures(told)) if told else silent
-        lines.append(f"{name}: {figures}")
+        lines.append(f"{shown(name)}: {figures}")
     return lines
 
 

@@ -20,7 +20,9 @@ def asked(app: Any, workers: Iterable[str], timeout: float) -> tuple[Answers, st
     if not answers or not timeout:
         return answers, None
     try:
-        with app.connection_for_write(connect_timeout=timeout) as connection:
+        # kombu's connection to a Redis broker would wait for ever for one that hangs
+        options = {"socket_timeout": timeout}
+        with app.connection_for_write(connect_timeout=timeout, transport_options=options) as connection:
             # a broker that is away is not waited for as long as a task that is to be sent would wait
             connection.ensure_connection(
                 max_retries=max(1, len(connection.alt)), interval_start=0, interval_step=0, timeout=timeout

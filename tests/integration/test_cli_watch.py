@@ -125,6 +125,27 @@ def test_the_broker_is_away(site: Site) -> None:
     assert "a@host: was not asked" in result.stdout
 
 
+def test_the_broker_hangs(site: Site, proxy: Proxy) -> None:
+    store_of(site.app).shards[0].look("a@host:token", limit=1, parked=0)
+    site.app.conf.broker_url = f"redis://127.0.0.1:{proxy.port}/0"
+    site.app.conf.expiry_redis_url = site.server.url()
+    proxy.swallow()
+    result = expiry(site.app, "stats", "--timeout", "0.2")
+    assert "the workers can't be asked over the broker" in result.stderr
+    assert "waiting  0" in result.stdout
+
+
+def test_a_worker_of_an_odd_name(site: Site) -> None:
+    """Whoever may write into Redis has the terminal of whoever looks do nothing."""
+    store_of(site.app).shards[0].look("a\x1b]0;b@host:token", limit=1, parked=0)
+    for words in (("stats", "--timeout", "0"), ("watch", "--once"), ("export",)):
+        result = expiry(site.app, *words)
+        assert "a\\x1b]0;b@host" in result.output
+        assert "\x1b]" not in result.output
+    header = expiry(site.app, "export").stdout
+    assert "a\\x1b]0;b@host" in expiry(site.app, "import", input=header, code=1).stderr
+
+
 def test_without_rich(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     imports = builtins.__import__
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.bin.base import CLIContext
 
 from celery_redis_expiry import doctor
+from celery_redis_expiry.cli.doctor import _lines
 from celery_redis_expiry.connections import parse
 from celery_redis_expiry.doctor import checks_keeping, checks_server, examine
 from celery_redis_expiry.doctor.patient import Patient, Server
@@ -51,6 +53,13 @@ def test_the_documented_rights_hold_all_that_are_looked_at(role: str, row: str) 
     told = re.findall(r"(?<=[`\s])\+([a-z|\\]+)", line)
     documented = {right.replace("\\", "") for right in told} - {"config|get", "config|set"}
     assert rights.rights_of(role) <= documented
+
+
+def test_what_servers_say_moves_no_terminal() -> None:
+    report = Report([Check("workers", fail("a\x1b]0;b@host overslept", "start\x07 it"))])
+    text = "".join(_lines(report, CLIContext(app=None, no_color=True, workdir=None, quiet=False)))
+    assert "a\\x1b]0;b@host" in text
+    assert text.isprintable()
 
 
 def test_a_check_that_breaks_or_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
