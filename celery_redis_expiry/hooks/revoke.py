@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery.app.control import Control
 
@@ -18,11 +19,16 @@ from celery_redis_expiry.changing import cancel_timer
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import store_of
+from celery_redis_expiry.store import Store, new_store
 
 logger = logging.getLogger(__name__)
 
 COMMANDS = ("revoke", "terminate")
+#: Seconds for each of two attempts to look whether timers are meant: most revokes are of other tasks, and are
+#: not to wait for long for a Redis that hangs.
+TIMEOUT = 2.0
+
+_lookups: WeakKeyDictionary[Any, Store] = WeakKeyDictionary()
 
 
 def install() -> None:
@@ -54,7 +60,9 @@ def cancel_revoked(app: Any, task_id: Any) -> None:
     if not ids or app.conf.task_always_eager:
         return
     try:
-        for id in store_of(app).waiting_of(ids):
+        if app not in _lookups:
+            _lookups[app] = new_store(app, timeout=TIMEOUT, retries=1)
+        for id in _lookups[app].waiting_of(ids):
             if cancel_timer(app, id, by_name=False):
                 logger.info(
                     "expiry: the timer of task %s was cancelled, since the task was revoked",

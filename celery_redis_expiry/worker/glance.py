@@ -34,7 +34,7 @@ class Glance:
     Cluster's nodes one after the other take longer.
 
     Arguments:
-        store: with a way to Redis that nothing else uses.
+        store: one whose attempts end soon; others may use it, too.
     """
 
     def __init__(self, store: Store) -> None:

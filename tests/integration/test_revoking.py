@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from celery.app.control import Control
 from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry import get_timer, schedule_on_expiry
+from celery_redis_expiry.connections import TIMEOUT
 from tests.servers.proxy import Proxy
 from tests.servers.workers import environment
 from tests.site import Site
@@ -97,6 +99,23 @@ def test_a_redis_that_is_away_stops_no_revoke(
         heard.app.control.revoke(revoked.id)
     assert "may wait still" in caplog.text
     assert "revoke again" in caplog.text
+
+
+def test_a_redis_that_hangs_holds_a_revoke_up_for_seconds(
+    make_site: Callable[..., Site],
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("celery_redis_expiry.hooks.revoke.TIMEOUT", 0.2)
+    site = make_site(expiry_redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    proxy.swallow()
+    start = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        site.app.control.revoke("some task")
+    assert "may wait still" in caplog.text
+    # twenty seconds for whoever schedules, who must know
+    assert time.monotonic() - start < TIMEOUT
 
 
 def test_importing_the_package_is_enough(site: Site) -> None:
