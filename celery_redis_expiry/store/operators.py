@@ -71,18 +71,19 @@ class Operators(Cut):
         """
         self._record("operator")
         answers = [""] * len(items)
-        with self._recut() as current:
-            shards = self.shards
-            groups: dict[int, list[int]] = {}
-            for i, each in enumerate(items):
-                groups.setdefault(shard_of(label_of(each.member), len(shards)), []).append(i)
-            for number, group in groups.items():
-                stored = shards[number].put([items[i] for i in group])
-                for i, answer in zip(group, stored, strict=True):
-                    answers[i] = self._settled(shards[number], items[i], answer, replace)
-        if not current():
-            raise self._restless()
-        return answers
+        for _ in range(CONTENTION):
+            with self._recut() as current:
+                shards = self.shards
+                groups: dict[int, list[int]] = {}
+                for i, each in enumerate(items):
+                    groups.setdefault(shard_of(label_of(each.member), len(shards)), []).append(i)
+                for number, group in groups.items():
+                    stored = shards[number].put([items[i] for i in group])
+                    for i, answer in zip(group, stored, strict=True):
+                        answers[i] = self._settled(shards[number], items[i], answer, replace)
+            if current():
+                return answers
+        raise self._restless()
 
     def _settled(self, shard: Shard, item: Lain, answer: tuple[str, str], replace: bool) -> str:
         status, member = answer

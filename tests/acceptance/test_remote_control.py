@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery, chain
 
 from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry.store import store_of
 from celery_redis_expiry.worker.remote import MOST
 from tests.events import watched
 from tests.servers.proxy import Proxy
@@ -142,6 +143,24 @@ def test_without_an_expiry_worker_a_timer_was_only_sent(
         eventually(lambda: task(waiting.id), what="a waiting timer")
         assert {task(result.id).state for result in (cancelled, waiting)} == {"PENDING"}
         assert not task.state.workers  # type: ignore[attr-defined]
+
+
+def test_in_whose_name_monitors_are_told(
+    make_site: Callable[..., Site], shared_redis: Callable[..., Any]
+) -> None:
+    """In that of a worker that is up; and of nobody where an ordinary worker may have the task already."""
+    site = make_site(shared_redis(use="idle"), task_send_sent_event=True)
+    [shard] = store_of(site.app).shards
+    with watched(site.app) as task:
+        shard.look("killed@host:token", limit=1, parked=0)
+        site.redis.zadd(site.key("pacers"), {"killed@host:token": shard.now() - 5000})
+        before = schedule_on_expiry(site.record("before"), seconds=600)
+        shard.look("awake@host:token", limit=1, parked=0)
+        soon = schedule_on_expiry(site.record("soon"), seconds=0.5)
+        waiting = schedule_on_expiry(site.record("waiting"), seconds=600)
+        eventually(lambda: getattr(task(waiting.id), "state", "") == "RECEIVED", what="a waiting timer")
+        assert {task(result.id).state for result in (before, soon)} == {"PENDING"}
+        assert set(task.state.workers) == {"awake@host"}  # type: ignore[attr-defined]
 
 
 def test_nobody_is_told_who_did_not_ask(idle_site: Site) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from celery_redis_expiry import get_timer, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry import get_timer, iter_timers, schedule_many_on_expiry, schedule_on_expiry
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store import Shard, purge, store_of
@@ -150,6 +150,21 @@ def test_what_is_being_published_is_beyond_recall(site: Site, beyond_recall: tup
     assert told(site.app, "purge", "-f") == [{"purged": 1, "claimed": 2}]
     assert (get_timer("claimed") and get_timer("unsure")) is not None
     assert "2 are being published, or may have been" in expiry(site.app, "purge", "-f").stdout
+
+
+def test_what_stays_is_looked_at_once(site: Site, shard: Shard) -> None:
+    """More than a page of one due time that may have been published, between others that wait."""
+    number = 3 * BULK
+    schedule_many_on_expiry((site.record(n), 0) for n in range(number))
+    members = [(timer.trigger_key.partition("trigger:")[2], True) for timer in iter_timers()]
+    while len(claims := shard.claim(members, token="t", lease=60)) < number:
+        pass
+    shard.release("t", claims, delay=600, unsure=True)
+    schedule_many_on_expiry((site.record(n), 300 + n) for n in range(BULK - 1))
+    schedule_on_expiry(site.record("last"), 700)
+    seen: list[int] = []
+    assert purge(store_of(site.app), Selection(), progress=seen.append) == (BULK, number)
+    assert sum(seen) == number + BULK
 
 
 def test_monitors_are_told_by_page(site: Site, many: int) -> None:

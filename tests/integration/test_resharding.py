@@ -16,6 +16,7 @@ from celery_redis_expiry import (
     schedule_many_on_expiry,
     schedule_on_expiry,
 )
+from celery_redis_expiry.keys import label_of
 from celery_redis_expiry.store import Store, Unready, reshard, store_of
 from celery_redis_expiry.store.moving import Moving
 from tests.servers.redis import RedisServer
@@ -210,3 +211,18 @@ def test_the_repetition_of_a_drop_answers_the_same(make_app: Any) -> None:
     assert shard.drop(member, "id")
     assert calls == [1]
     assert not shard.drop(member, "id")
+
+
+def test_an_import_learns_the_number_in_the_middle(make_app: Any) -> None:
+    """Put into the shard where they would lie by the old number, nobody would find them by their names."""
+    app = make_app()
+    fill(app)
+    importing, source = store_of(make_app()), store_of(app)
+    [shard] = source.shards
+    items = shard.read("due", shard.page("due", 0, 20))
+    assert importing.put(items[:10]) == ["here"] * 10
+    assert reshard(source, 4) > 0
+    for item in items:
+        assert source.cancel(item.id)
+    assert importing.put(items) == ["put"] * 20
+    assert all(get_timer(label_of(item.member), app=app) for item in items)

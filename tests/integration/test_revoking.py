@@ -72,13 +72,17 @@ def test_from_the_command_line(site: Site, command: list[str]) -> None:
 def test_a_revoke_for_some_workers_is_theirs(site: Site) -> None:
     revoked = schedule_on_expiry(site.record(1), seconds=600)
     site.app.control.revoke(revoked.id, destination=["worker@elsewhere"])
+    site.app.control.revoke(revoked.id, pattern="worker@*", matcher="glob")
     assert revoked.due is not None
 
 
 def test_a_name_is_no_task_id(site: Site) -> None:
-    schedule_on_expiry(site.record(1), seconds=600, key="name")
+    named = schedule_on_expiry(site.record(1), seconds=600, key="name")
+    other = schedule_on_expiry(site.record(2).set(task_id="name"), seconds=600, key="other")
+    assert AsyncResult("name", app=site.app).info["name"] == "other"
     site.app.control.revoke("name")
-    assert get_timer("name", app=site.app) is not None
+    assert (named.due is None, other.due is None) == (False, True)
+    assert AsyncResult("name", app=site.app).state == "PENDING"
 
 
 def test_many_at_once(site: Site) -> None:
