@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import RECHECK_MS, Look, Shard
-from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
+from celery_redis_expiry.worker.reporting.figures import Figures
 
 logger = logging.getLogger(__name__)
 

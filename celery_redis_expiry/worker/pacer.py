@@ -9,12 +9,12 @@ from collections.abc import Callable
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Shard, Store
-from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.outages import Outages
 from celery_redis_expiry.worker.pace import Pace
+from celery_redis_expiry.worker.reporting.figures import Figures
 
 
 class Pacer(Loop):

@@ -16,16 +16,16 @@ from celery_redis_expiry.store import Store, new_store
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.dispatcher import Dispatcher
-from celery_redis_expiry.worker.figures import Figures
-from celery_redis_expiry.worker.glance import Glance
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
-from celery_redis_expiry.worker.metrics_server import MetricsServer
 from celery_redis_expiry.worker.pacer import Pacer
 from celery_redis_expiry.worker.publishing import Publisher
+from celery_redis_expiry.worker.reporting.figures import Figures
+from celery_redis_expiry.worker.reporting.glance import Glance
+from celery_redis_expiry.worker.reporting.metrics_server import MetricsServer
+from celery_redis_expiry.worker.reporting.stats import block
 from celery_redis_expiry.worker.settler import Settler
-from celery_redis_expiry.worker.stats import block
 from celery_redis_expiry.worker.teller import Teller
 from celery_redis_expiry.worker.watching import Watching
 

@@ -12,9 +12,9 @@ from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, shown
 from celery_redis_expiry.worker.backoff import backoff
 from celery_redis_expiry.worker.bounds import Bounds
-from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Parcel
+from celery_redis_expiry.worker.reporting.figures import Figures
 
 logger = logging.getLogger(__name__)
 

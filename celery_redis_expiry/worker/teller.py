@@ -17,8 +17,8 @@ from celery_redis_expiry.keys import label_of
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import CalledOff
 from celery_redis_expiry.timer import shown
-from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.loop import Loop
+from celery_redis_expiry.worker.reporting.figures import Figures
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import pytest
 
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.timer import Claimed
-from celery_redis_expiry.worker.figures import BOUNDS, SLOT, WINDOW, Figures, Latenesses
-from celery_redis_expiry.worker.glance import Glance, Seen
 from celery_redis_expiry.worker.publishing import Parcel
-from celery_redis_expiry.worker.stats import block
+from celery_redis_expiry.worker.reporting.figures import BOUNDS, SLOT, WINDOW, Figures, Latenesses
+from celery_redis_expiry.worker.reporting.glance import Glance, Seen
+from celery_redis_expiry.worker.reporting.stats import block
 from tests.waiting import eventually
 
 

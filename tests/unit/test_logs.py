@@ -13,9 +13,9 @@ import pytest
 
 import celery_redis_expiry
 from celery_redis_expiry.timer import Claimed, Stored
-from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Parcel
+from celery_redis_expiry.worker.reporting.figures import Figures
 from celery_redis_expiry.worker.settler import Settler, _told
 
 PACKAGE = Path(celery_redis_expiry.__file__).parent

@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.settings import Settings
-from celery_redis_expiry.worker.figures import BOUNDS, Figures
-from celery_redis_expiry.worker.glance import Seen
-from celery_redis_expiry.worker.metrics import LIMITS, METRICS, ExpiryCollector
-from celery_redis_expiry.worker.metrics_server import MetricsServer
+from celery_redis_expiry.worker.reporting.figures import BOUNDS, Figures
+from celery_redis_expiry.worker.reporting.glance import Seen
+from celery_redis_expiry.worker.reporting.metrics import LIMITS, METRICS, ExpiryCollector
+from celery_redis_expiry.worker.reporting.metrics_server import MetricsServer
 
 SEEN = Seen(waiting=7, parked=2, claimed=1, dead=4, due=3, oldest=12.5)
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from celery_redis_expiry.worker.metrics import METRICS
+from celery_redis_expiry.worker.reporting.metrics import METRICS
 from tests.monitoring import ALERTS, DASHBOARD, PAGE, expressions, named, panels, rules
 
 

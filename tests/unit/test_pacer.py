@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry.store import Look
-from celery_redis_expiry.worker.figures import Figures
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.pace import GRACE, Pace
+from celery_redis_expiry.worker.reporting.figures import Figures
 
 NOW = 1_900_000_000_000.0
 

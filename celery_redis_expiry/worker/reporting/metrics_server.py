@@ -8,8 +8,8 @@ from typing import Any
 
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.settings import Settings
-from celery_redis_expiry.worker.figures import Figures
-from celery_redis_expiry.worker.glance import Glance
+from celery_redis_expiry.worker.reporting.figures import Figures
+from celery_redis_expiry.worker.reporting.glance import Glance
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class MetricsServer:
         try:
             from prometheus_client import CollectorRegistry, start_http_server
 
-            from celery_redis_expiry.worker.metrics import ExpiryCollector
+            from celery_redis_expiry.worker.reporting.metrics import ExpiryCollector
         except ImportError as exc:
             logger.error(
                 "expiry: no metrics, although expiry_metrics_port is %d: %s. "

@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.worker.figures import Figures, Latenesses, Snapshot
-from celery_redis_expiry.worker.glance import Glance
+from celery_redis_expiry.worker.reporting.figures import Figures, Latenesses, Snapshot
+from celery_redis_expiry.worker.reporting.glance import Glance
 
 #: Seconds for which a scrape waits for Redis; Prometheus waits 10 for a scrape by default.
 PATIENCE = 3.0

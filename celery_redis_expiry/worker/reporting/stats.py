@@ -6,8 +6,8 @@ from typing import Any
 
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.store import Store
-from celery_redis_expiry.worker.figures import WINDOW, Snapshot
-from celery_redis_expiry.worker.glance import Glance
+from celery_redis_expiry.worker.reporting.figures import WINDOW, Snapshot
+from celery_redis_expiry.worker.reporting.glance import Glance
 
 #: Seconds for which Redis is waited for, while the worker does nothing else; `celery inspect` waits for one.
 PATIENCE = 0.5
