@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -13,8 +12,7 @@ from celery_redis_expiry.store import Link
 from celery_redis_expiry.worker.flags import add_flags
 from celery_redis_expiry.worker.watching.values import snapshots
 
-#: How many keys are asked for in one round trip, and looked through by one SCAN.
-PAGE = 500
+#: How many keys are looked through by one SCAN.
 COUNT = 1000
 #: Seconds for one attempt.
 TIMEOUT = 2.0
@@ -70,15 +68,25 @@ class Source:
             return snapshots(self._client, keys, now)
 
     def matching(self, pattern: bytes) -> Iterator[list[bytes]]:
-        """The keys that match, page by page; one that is there throughout is among them, perhaps twice."""
+        """The keys that match; one that is there throughout is among them, perhaps twice.
+
+        One SCAN at a time, though most find none: who asks has a lease to keep and events to read meanwhile.
+        """
         with self._link.translated():
-            found = self._client.scan_iter(match=pattern, count=COUNT)
-        while True:
-            with self._link.translated():
-                page = list(islice(found, PAGE))
-            if not page:
-                return
-            yield page
+            nodes = self._client.get_primaries() if self.location.cluster else [None]
+        for node in nodes:
+            cursor = None
+            while cursor != 0:
+                with self._link.translated():
+                    cursor, page = self._scan(cursor or 0, pattern, node)
+                yield page
+
+    def _scan(self, cursor: int, pattern: bytes, node: Any) -> tuple[int, list[bytes]]:
+        if node is None:
+            following, page = self._client.scan(cursor, match=pattern, count=COUNT)
+            return following, page
+        cursors, page = self._client.scan(cursor, match=pattern, count=COUNT, target_nodes=node)
+        return cursors[node.name], page
 
 
 def _name(primary: Primary) -> str:
