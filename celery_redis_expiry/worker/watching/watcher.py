@@ -81,9 +81,7 @@ class Watcher(Loop):
             if standing == "taken":
                 # somebody may have led meanwhile
                 self._leave()
-            if self._stream is None:
-                self._stream = self._enter()
-            self._listen(self._stream)
+            self._listen(self._stream or self._enter())
         except BaseException:
             self._leave()
             self._ledger.doubt()
@@ -101,7 +99,8 @@ class Watcher(Loop):
     def _enter(self) -> Stream:
         """Listen first: what happens while the rest is looked at must be heard."""
         self._primaries = self._source.primaries()
-        stream = Stream(self._primaries, self._watch.pattern, self._watch.location.database)
+        # known at once, so that it is closed whatever fails from here on
+        stream = self._stream = Stream(self._primaries, self._watch.pattern, self._watch.location.database)
         self._digest.heard = self._deaf = False
         missing, obstacle = self._source.flags(self._watch.flags, configure=self._configure)
         if obstacle:
