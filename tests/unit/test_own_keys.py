@@ -119,3 +119,13 @@ def test_what_was_registered_is_used_again(app: Celery) -> None:
     several = group([task.s("more"), task.s("more")], app=app)
     assert [member.args for member in signature_with(several, EVENT).tasks] == [(EVENT, "more")] * 2
     assert [member.args for member in several.tasks] == [("more",)] * 2
+
+
+def test_a_module_that_is_loaded_again_registers_nothing_twice(app: Celery) -> None:
+    told = app.tasks["told"]
+    for _ in range(2):
+        on_key_expired("session:*", app=app)(told)
+        on_key_expired(app, "session:*", told.s("more"))
+    on_key_expired(app, "session:*", told.s("another"))
+    [watch] = watches_of(app)
+    assert [handler.signature.args for handler in watch.handlers] == [(), ("more",), ("another",)]

@@ -66,6 +66,9 @@ def watches_of(app: Any) -> list[Watch]:
         # a newline stands in no pattern that means anything
         id = _id(location, timers, raw if field is None else raw + b"\n" + field)
         known = found[id].handlers if id in found else ()
+        if handler in known:
+            # its module was loaded again, or what registers it was called again: no reason to run it twice
+            continue
         found[id] = Watch(id, location, raw, (*known, handler), field)
         if raw in EVERYTHING and not known:
             logger.warning(
