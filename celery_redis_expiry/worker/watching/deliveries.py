@@ -93,7 +93,7 @@ def _timers(app: Any, watch: Watch, gone: Gone) -> Iterator[Stored]:
 
 
 def _told(watch: Watch, handler: Handler, gone: Gone) -> KeyEvent | FieldEvent:
-    snapshot = loads(gone.value) if gone.value and handler.with_value else {}
+    snapshot = _snapshot(gone.value) if gone.value and handler.with_value else {}
     event: KeyEvent = {
         "key": _readable(gone.key),
         "pattern": handler.pattern,
@@ -108,6 +108,15 @@ def _told(watch: Watch, handler: Handler, gone: Gone) -> KeyEvent | FieldEvent:
     if gone.field is None or handler.field is None:
         return event
     return {**event, "field": _readable(gone.field), "field_pattern": handler.field}
+
+
+def _snapshot(raw: bytes) -> dict[str, Any]:
+    try:
+        snapshot = loads(raw)
+    except ValueError:
+        snapshot = None
+    # one that somebody damaged must not keep the others from being told of
+    return snapshot if isinstance(snapshot, dict) else {}
 
 
 def _readable(raw: bytes) -> str | bytes:
