@@ -13,8 +13,8 @@ from typing import Any
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Delivery, Store
 from celery_redis_expiry.worker.watching.deliveries import Gone
-from celery_redis_expiry.worker.watching.digest import Digest
-from celery_redis_expiry.worker.watching.source import PAGE
+from celery_redis_expiry.worker.watching.digest import BLUR, Digest
+from celery_redis_expiry.worker.watching.ledger import PAGE
 from celery_redis_expiry.worker.watching.stream import Stream
 from celery_redis_expiry.worker.watching.watch import Watch
 from celery_redis_expiry.worker.watching.watcher import Watcher
@@ -168,7 +168,8 @@ class KeyWatcher(Watcher):
         for shard in self._store.shards:
             members = shard.key_timers()
             stream.drop(self._timers.forget(self._timers.gone(shard.number, members)))
-            self._learn(shard.number, members, stream)
+            for start in range(0, len(members), PAGE):
+                self._learn(shard.number, members[start : start + PAGE], stream)
 
     def _learn(self, shard: int, members: Sequence[str], stream: Stream) -> None:
         """Listen to what these wait for, then look whether it is there still."""
@@ -183,7 +184,7 @@ class KeyWatcher(Watcher):
         self._digest.note(list(ttls.items()), {})
         # gone before anybody listened: it has expired, if it has had its time
         known = self._ledger.known(keys)
-        now = self._ledger.now()
+        now = self._ledger.now() + BLUR
         late = [
             place
             for place, (key, due) in new.items()

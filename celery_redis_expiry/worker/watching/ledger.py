@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from celery_redis_expiry.errors import StoreFull
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import Delivery, Note, Shard
+from celery_redis_expiry.store import Delivery, Note, NotLeading, Shard
 from celery_redis_expiry.worker.watching.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,11 @@ class Ledger:
         """Something failed: ask Redis before the next step who leads."""
         self._asked = float("-inf")
 
+    def _lead_on(self) -> None:
+        """Before each step of what may take longer than the lease: many events at once, many keys."""
+        if self.keep() != "led":
+            raise NotLeading(f"another worker may have watched {self._watch.id} meanwhile")
+
     def renew_in(self) -> float:
         """Seconds until `keep` asks Redis again."""
         return max(0.0, self._asked + RENEW - time.monotonic())
@@ -86,6 +91,7 @@ class Ledger:
         """Write down when keys expire."""
         if not notes:
             return
+        self._lead_on()
         try:
             self.size, refused = self._shard.note(self._watch.id, self._token, notes, self._limit)
         except StoreFull as exc:
@@ -163,4 +169,5 @@ class Ledger:
 
     def deliver(self, delivery: Delivery) -> None:
         """Forget keys that are gone, and store the timers that tell of them."""
+        self._lead_on()
         self._shard.deliver(self._watch.id, self._token, delivery)
