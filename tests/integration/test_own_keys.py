@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from celery_redis_expiry.worker.watching import deliveries
 from tests.documented_acl import CONFIGURES, WATCHER, WORKER, denied, forget_denied, make_user
 from tests.own_keys import Watchers
 from tests.servers.redis import RedisServer
@@ -303,6 +304,18 @@ def test_a_value_is_read_before_its_time_comes(
     assert not listening.site.redis.exists(*listening.values())
 
 
+def test_a_snapshot_that_somebody_damaged(watchers: Callable[..., Watchers]) -> None:
+    """It is none, and holds nobody up."""
+    listening = watchers({"pattern": "session:*", "with_value": True}).caught_up()
+    run(listening.site, ("SET", KEY, "x", "PX", 1000), ("SET", "session:2", "x", "PX", 1000))
+    eventually(lambda: any(listening.site.redis.hlen(name) == 2 for name in listening.values()))
+    [name] = [name for name in listening.values() if listening.site.redis.hlen(name)]
+    listening.site.redis.hset(name, KEY, "{")
+    listening.site.redis.hset(name, "session:2", "[]")
+    eventually(lambda: len(listening.told()) == 2)
+    assert [each["value"] for each in listening.settled()] == [None, None]
+
+
 def test_the_value_outlives_the_worker(watchers: Callable[..., Watchers]) -> None:
     """What was read before a gap is told after it; what was not is absent."""
     listening = watchers({"pattern": "session:*", "with_value": True}).caught_up()
@@ -438,6 +451,47 @@ def test_two_tasks_of_one_pattern_both_run(watchers: Callable[..., Watchers]) ->
     run(listening.site, ("SET", KEY, "x", "PX", SOON), ("SET", "third:1", "x", "PX", 1))
     eventually(lambda: len(listening.told()) == 2)
     assert brief(listening.told()) == EXPIRED * 2
+
+
+def test_more_events_at_once_than_are_told_within_a_lease(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy leader goes on leading: it makes no gap of its own, in which it would lose what it was told."""
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.LEASE", 0.3)
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.RENEW", 0.1)
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.deliveries.MOST", 5)
+    signature_with = deliveries.signature_with
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.01)
+        return signature_with(*arguments)
+
+    monkeypatch.setattr(deliveries, "signature_with", slowly)
+    listening = watchers().caught_up()
+    pipe = listening.site.redis.pipeline()
+    for number in range(100):
+        pipe.set(f"session:{number}", "x", px=SOON)
+    pipe.execute()
+    eventually(lambda: len(listening.told()) >= 100)
+    assert brief(listening.settled()) == EXPIRED * 100
+
+
+def test_a_database_that_takes_longer_to_look_through_than_a_lease(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events are acted upon meanwhile, and the lease is kept, though none of its keys is one of ours."""
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.LEASE", 0.3)
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.RENEW", 0.1)
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.source.COUNT", 1)
+    listening = watchers()
+    listening.site.redis.mset({f"other:{number}": "" for number in range(5000)})
+    listening.start()
+    eventually(lambda: listening.site.redis.pubsub_numpat())
+    run(listening.site, ("SET", KEY, "x", "PX", 10))
+    eventually(listening.told)
+    assert not listening.listening()
+    eventually(listening.listening)
+    assert brief(listening.settled()) == EXPIRED
 
 
 def test_three_listeners_one_tells(watchers: Callable[..., Watchers]) -> None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from celery_redis_expiry import (
     InvalidTimer,
+    StoreUnavailable,
     cancel,
     get_timer,
     iter_timers,
     reschedule,
     schedule_on_expiry,
 )
+from celery_redis_expiry.worker.watching import key_watcher, ledger
+from celery_redis_expiry.worker.watching.key_watcher import KeyTimers
+from celery_redis_expiry.worker.watching.source import Source
 from celery_redis_expiry.worker.watching.stream import Stream
 from celery_redis_expiry.worker.watching.watcher import PATIENCE
 from tests.own_keys import Watchers
+from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.site import Site
 from tests.waiting import eventually
@@ -154,6 +159,68 @@ def test_a_key_that_expires_at_once(watchers: Callable[..., Watchers]) -> None:
         watch(site, str(number), f"cart:{number}")
     expired = {str(number) for number in range(20) if _was_there(site, number)}
     eventually(lambda: set(due(site)) == expired, what=lambda: f"{expired} and not {due(site)}")
+
+
+def test_a_key_that_expires_on_a_long_way(
+    watchers: Callable[..., Watchers], make_site: Callable[..., Site], proxy: Proxy
+) -> None:
+    """Whoever schedules is far from Redis: its TTL is old when it hears of it, and the key may be gone."""
+    site = listening(watchers())
+    far = make_site(expiry_redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+    watch(far, "connects")
+    proxy.delay_back = 0.05
+    for number in range(12):
+        site.redis.set(f"cart:{number}", "x", px=50 + 20 * number)
+        watch(far, str(number), f"cart:{number}")
+    expired = {str(number) for number in range(12) if _was_there(site, number)}
+    assert len(expired) > 6
+    eventually(lambda: set(due(site)) == expired, what=lambda: f"{expired} and not {due(site)}")
+
+
+def test_more_timers_than_are_read_within_a_lease(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who begins to lead reads of all of them, and goes on leading meanwhile."""
+    monkeypatch.setattr(ledger, "LEASE", 0.3)
+    monkeypatch.setattr(ledger, "RENEW", 0.1)
+    monkeypatch.setattr(key_watcher, "PAGE", 5)
+    add = KeyTimers.add
+
+    def slowly(timers: KeyTimers, shard: int, members: Sequence[str]) -> Any:
+        time.sleep(0.01 * len(members))
+        return add(timers, shard, members)
+
+    monkeypatch.setattr(KeyTimers, "add", slowly)
+    gap = watchers()
+    for number in range(50):
+        gap.site.redis.set(f"cart:{number}", "x", px=60_000)
+        watch(gap.site, str(number), f"cart:{number}")
+    gap.start()
+    eventually(lambda: len(gap.ledger()) == 50)
+    gap.site.redis.pexpire("cart:7", 1)
+    eventually(lambda: due(gap.site) == ["7"])
+
+
+def test_a_subscription_is_closed_whatever_fails(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt to begin makes one: what fails after that must not leave them behind."""
+    failures = []
+
+    def refuse(source: Source, keys: Sequence[bytes]) -> Any:
+        failures.append(keys)
+        raise StoreUnavailable("refused")
+
+    monkeypatch.setattr(Source, "ttls", refuse)
+    gap = watchers()
+    watch(gap.site)
+    gap.start()
+    eventually(lambda: len(failures) >= 4)
+
+    def readers() -> int:
+        return sum(thread.name == "expiry-watch-reader" for thread in threading.enumerate())
+
+    eventually(lambda: readers() <= 1, what=readers)
 
 
 def _was_there(site: Site, number: int) -> bool:
