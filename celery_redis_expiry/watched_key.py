@@ -26,8 +26,8 @@ def due_of_key(app: Any, key: str) -> int | None:
     if link is None:
         location = locate_watched(app)
         link = _links[app] = store_of(app).link if location == locate(app) else Link(location)
-    # the clock first: a due time that is too early by a round trip does no harm, but one that is still to come
-    # once the key has expired says that it was deleted
+    # the clock first: a due time that is too early by a round trip does no harm; one that is yet to come when
+    # the key has expired says that it was deleted
     now = store_of(app).shards[0].now()
     with link.translated():
         ttl = int(link.client.pttl(key.encode(errors="surrogateescape")))
