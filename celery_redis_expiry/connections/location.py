@@ -143,7 +143,8 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
         raise NotConfigured(f"{setting}: {scheme!r} is no scheme for Redis, use one of {', '.join(SCHEMES)}")
     parts = [urlsplit(part if "://" in part else f"{scheme}://{part}") for part in url.split(";") if part]
     first = parts[0]
-    query = dict(parse_qsl(first.query))
+    # of several hosts the query follows the last
+    query = dict(parse_qsl("&".join(part.query for part in parts)))
     options: dict[str, Any] = {}
     try:
         if scheme in SOCKETS:
@@ -186,7 +187,7 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
     if scheme == "sentinel" and not given.get("master_name"):
         raise NotConfigured(
             f"{setting} is a Sentinel URL: set master_name in its transport options "
-            "(expiry_redis_options for expiry_redis_url)"
+            "(expiry_redis_options for expiry_redis_url), or in its query (?master_name=…)"
         )
     return Location(
         url=_shown(url),

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from celery_redis_expiry import NotConfigured
-from celery_redis_expiry.connections import locate
+from celery_redis_expiry.connections import locate, locate_watched
 
 
 def app_with(**conf: Any) -> Celery:
@@ -91,6 +91,9 @@ def test_sentinels() -> None:
         )
     )
     assert as_list.sentinels == (("one", 1), ("two", 2))
+    watched = locate_watched(app_with(expiry_watch_url="sentinel://one;two:2/3?master_name=other"))
+    assert watched.sentinels == (("one", 26379), ("two", 2))
+    assert (watched.database, watched.door()) == (3, "other")
     with pytest.raises(NotConfigured, match="master_name"):
         locate(app_with(broker_url=url))
 
