@@ -122,10 +122,13 @@ def test_a_cluster(
 ) -> None:
     """Keys on three primaries, three workers; a slot moves with what is in it."""
     site = make_site(redis_cluster, beside=shared_redis(), handlers=[{"pattern": "session:*", "on": ALL}])
+    for number in range(30):
+        site.redis.set(f"session:there before {number}", "x", px=600_000)
     workers = [site.expiry(f"expiry{number}", ready=False) for number in range(3)]
     for worker in workers:
         worker.wait_ready()
     eventually(lambda: any(LISTENING in worker.log for worker in workers))
+    assert site.redis.zcard(ledger(site)) == 30
     for number in range(150):
         site.redis.set(f"session:{number}", "x", px=3000 + 10 * number)
     for number in range(20):
@@ -142,6 +145,31 @@ def test_a_cluster(
     assert Counter((run["event"]["key"], run["event"]["event"]) for run in runs) == Counter(
         [("session:gone", "deleted"), *((f"session:{number}", "expired") for number in range(150))]
     )
+
+
+def test_the_redis_of_the_keys_is_away(
+    make_site: Callable[..., Site], ordinary_worker: Worker, shared_redis: Callable[..., RedisServer]
+) -> None:
+    """Or refuses the password: timers fire, what is watched elsewhere is told of, and the log says where it is."""
+    away = "redis://127.0.0.1:1/0"
+    refuses = f"redis://:wrong@127.0.0.1:{shared_redis().port}/3"
+    site = make_site(
+        handlers=[
+            {"pattern": "away:*", "url": away},
+            {"pattern": "refused:*", "url": refuses},
+            {"pattern": "session:*"},
+        ],
+        expiry_watch_url=shared_redis().url(4),
+    )
+    worker = site.expiry()
+    schedule_on_expiry(site.record("fires"), seconds=0.2)
+    worker.wait_for(LISTENING)
+    shared_redis().client(4).set("session:1", "x", px=50)
+    site.wait_run("fires")
+    wait_told(site, 1)
+    assert f"{away} was lost" in worker.log
+    assert "/3 was lost" in worker.log
+    assert "wrong" not in worker.log
 
 
 def test_a_canvas_is_told(make_site: Callable[..., Site], ordinary_worker: Worker) -> None:

@@ -43,6 +43,7 @@ class Stream:
         self._marks: dict[str, int] = {}
         self._rest: list[Any] = []
         self._user = primaries[0].location.user
+        self._lost = f"a subscription to watched keys in {primaries[0].location.url} was lost"
         self._channel = text(prefix + (pattern or b"*"))
         for reader in self._readers:
             reader.start()
@@ -81,7 +82,7 @@ class Stream:
                 act(reader)
         except (redis_errors.RedisError, OSError) as exc:
             self.close()
-            raise StoreUnavailable(f"a subscription to watched keys was lost: {exc}") from exc
+            raise StoreUnavailable(f"{self._lost}: {exc}") from exc
 
     def passed(self, token: str) -> bool:
         """Whether everything was read that came before this mark."""
@@ -120,7 +121,7 @@ class Stream:
             ) from heap
         if isinstance(heap, Exception):
             self.close()
-            raise StoreUnavailable(f"a subscription to watched keys was lost: {heap}") from heap
+            raise StoreUnavailable(f"{self._lost}: {heap}") from heap
         return list(heap)
 
     def interrupt(self) -> None:
