@@ -600,3 +600,29 @@ def test_who_stalled_beyond_its_lease_tells_nothing(
     monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.RENEW", 0.5)
     assert brief(eventually(listening.told)) == [("expired", True, False)]
     assert brief(listening.settled()) == [("expired", True, False)]
+
+
+def test_a_full_redis(
+    watchers: Callable[..., Watchers],
+    start_redis: Callable[..., RedisServer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it was told of before is told all the same, and somebody leads: also who begins only now."""
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.LEASE", 0.4)
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.RENEW", 0.1)
+    full = start_redis()
+    listening = watchers(expiry_redis_url=full.url(), expiry_watch_url=full.url(3))
+    listening.site.server = full
+    listening.site.redis = full.client()
+    listening.caught_up()
+    keys = full.client(3)
+    keys.set("session:1", "x", px=1500)
+    keys.set("session:2", "x", px=2500)
+    eventually(lambda: len(listening.ledger()) == 2)
+    full.client().config_set("maxmemory", 1)
+    eventually(lambda: len(listening.told()) == 1)
+    assert brief(listening.told()) == EXPIRED
+    listening.stop()
+    listening.start()
+    eventually(lambda: len(listening.told()) == 2)
+    assert [each["key"] for each in listening.told()] == ["session:1", "session:2"]
