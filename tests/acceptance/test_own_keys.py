@@ -150,7 +150,7 @@ def test_a_cluster(
 def test_the_redis_of_the_keys_is_away(
     make_site: Callable[..., Site], ordinary_worker: Worker, shared_redis: Callable[..., RedisServer]
 ) -> None:
-    """Or refuses the password: timers fire, what is watched elsewhere is told of, and the log says where it is."""
+    """Or refuses the password: timers fire, other patterns are told of, and the log says where it is."""
     away = "redis://127.0.0.1:1/0"
     refuses = f"redis://:wrong@127.0.0.1:{shared_redis().port}/3"
     site = make_site(
