@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from celery_redis_expiry.worker.watching.field_watcher import _FieldSource
 from tests.own_keys import Watchers
 from tests.servers.redis import RedisServer
 from tests.site import Site
@@ -86,6 +87,22 @@ def test_many_at_once_and_the_last_of_a_key(listening: Watchers, redis: Any) -> 
     redis.hdel(KEY, "name")
     eventually(lambda: told(listening) == sorted(fields))
     assert settled(listening, redis) == sorted(fields)
+
+
+def test_answers_that_take_their_time_lose_nothing(
+    listening: Watchers, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TTL counts from when it was asked for, not from when its answer was read."""
+    ttls = _FieldSource.ttls
+
+    def slow(source: _FieldSource, keys: Any) -> Any:
+        answer = ttls(source, keys)
+        time.sleep(0.4)
+        return answer
+
+    monkeypatch.setattr(_FieldSource, "ttls", slow)
+    put(redis, "item:1", px=1500)
+    eventually(lambda: told(listening) == ["item:1"])
 
 
 def test_what_is_no_expiry(listening: Watchers, redis: Any) -> None:

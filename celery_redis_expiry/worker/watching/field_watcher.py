@@ -7,6 +7,7 @@ command which of these are gone.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,11 @@ logger = logging.getLogger(__name__)
 class _FieldSource(Source):
     """Asks for fields by their names in the ledger."""
 
+    #: When `ttls` asked last, on the monotonic clock: a TTL counts from then on, or later.
+    asked = 0.0
+
     def ttls(self, keys: Sequence[bytes]) -> list[int | None]:
+        self.asked = time.monotonic()
         with self._link.translated():
             pipe = self._client.pipeline(transaction=False)
             for key, field in map(parts_of, keys):
@@ -105,8 +110,8 @@ class _FieldDigest(Digest):
 
     def _expired(self, key: bytes, changed: dict[bytes, bool]) -> list[Gone]:
         """The fields that were due and are gone; or are there again, if nothing else was heard of it."""
-        now = self._ledger.now()
-        due = {field: at for field, at in self.known.get(key, {}).items() if at <= now + BLUR}
+        now = self._ledger.latest()
+        due = {field: at for field, at in self.known.get(key, {}).items() if at <= now}
         ttls = self._source.ttls([name_of(key, field) for field in due])
         told = [
             Gone(key, "expired", at, missed=at < self.since - BLUR, field=field)
@@ -130,7 +135,7 @@ class _FieldDigest(Digest):
                 continue
             there = self._source.fields(key, pattern)
             # one that is gone, and was not due, was deleted; of one that was due an event is still to come
-            late = self._ledger.now() + BLUR
+            late = self._ledger.latest()
             known = self.known.get(key, {})
             lost = [field for field, at in known.items() if field not in set(there) and at > late]
             names = [name_of(key, field) for field in there]
@@ -139,11 +144,12 @@ class _FieldDigest(Digest):
 
     def note(self, found: Iterable[tuple[bytes, int | None]], changed: Mapping[bytes, bool]) -> None:
         found = list(found)
-        now = self._ledger.now()
+        # never later than it is: of what expires before its time, as it is known here, nobody would be told
+        then = self._ledger.earliest(self._source.asked)
         for name, ttl in found:
             key, field = parts_of(name)
             if ttl is not None and ttl >= 0:
-                self.known.setdefault(key, {})[field] = now + ttl
+                self.known.setdefault(key, {})[field] = then + ttl
             elif ttl == -1:
                 self.known.get(key, {}).pop(field, None)
         super().note(found, changed)

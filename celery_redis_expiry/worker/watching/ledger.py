@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -45,7 +46,8 @@ class Ledger:
         self._token = new_token()
         self._asked = float("-inf")
         self._warned = float("-inf")
-        self._offset = 0.0  # Redis's clock less the monotonic one, s
+        # Redis's clock less the monotonic one, s: at least, and at most, since its answer took time
+        self._offsets = 0.0, 0.0
         self.leads = False
         self.size = 0
         self.wake = 0.0
@@ -127,7 +129,7 @@ class Ledger:
         before = time.monotonic()
         agenda = self._shard.agenda(self._watch.id, limit=PAGE)
         now = time.monotonic()
-        self._offset = agenda.now / 1000 - (before + now) / 2
+        self._offsets = agenda.now / 1000 - now, agenda.now / 1000 - before
         pause = CAP if agenda.next is None else (agenda.next + 1 - agenda.now) / 1000
         # a full page hides more
         self.wake = now if len(agenda.rows) >= PAGE else now + min(CAP, pause)
@@ -157,7 +159,15 @@ class Ledger:
 
     def now(self) -> int:
         """Redis's clock as far as it is known here, ms."""
-        return round((time.monotonic() + self._offset) * 1000)
+        return round((time.monotonic() + sum(self._offsets) / 2) * 1000)
+
+    def earliest(self, moment: float) -> int:
+        """What Redis's clock showed at a moment of the monotonic clock, ms: not more than that."""
+        return math.floor((moment + self._offsets[0]) * 1000)
+
+    def latest(self) -> int:
+        """What Redis's clock shows now, ms: not less than that, however slow its answers are."""
+        return math.ceil((time.monotonic() + self._offsets[1]) * 1000) + 1
 
     def pages(self) -> Iterator[list[tuple[bytes, int]]]:
         """All keys with their due times, ms, page by page."""
