@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry.messages import prepare
+from celery_redis_expiry.store import Delivery, Note, new_store
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.servers.resp import Command
@@ -149,3 +151,18 @@ def test_the_truth_after_a_lost_reply(
         proxy.drop_reply(is_script, nth=nth)
         call(site)
         assert len(proxy.dropped) == 1, f"script {nth} of {scripts} was not asked for"
+
+
+def test_a_delivery_is_repeated_after_its_timer_fired(site: Site) -> None:
+    """Its reply was lost, and a dispatcher was quick: what a watched key's expiry made comes once."""
+    shard = new_store(site.app).shards[0]
+    assert shard.lead("watch", "leader", 60) == "taken"
+    shard.note("watch", "leader", [Note(b"session:1", 1000)], 10)
+    stored = prepare(site.record("told"), site.app).stored
+    delivery = Delivery("delivery", [b"session:1"], [stored])
+    shard.deliver("watch", "leader", delivery)
+    [member] = site.redis.zrange(site.key("due"), 0, -1)
+    claims = shard.claim([(member, True)], token="claim", lease=60)
+    assert shard.ack("claim", claims) == 1
+    shard.deliver("watch", "leader", delivery)
+    assert site.waiting() == 0
