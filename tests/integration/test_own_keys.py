@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from celery_redis_expiry.store import Note, NotLeading, new_store
 from celery_redis_expiry.worker.watching import deliveries
 from tests.documented_acl import CONFIGURES, WATCHER, WORKER, denied, forget_denied, make_user
 from tests.own_keys import Watchers
@@ -626,3 +627,22 @@ def test_a_full_redis(
     listening.start()
     eventually(lambda: len(listening.told()) == 2)
     assert [each["key"] for each in listening.told()] == ["session:1", "session:2"]
+
+
+def test_the_ledger_is_its_leaders(make_site: Callable[..., Site]) -> None:
+    """What one that stalled would write down may be forgotten by another long since, and told of."""
+    shard = new_store(make_site().app).shards[0]
+    assert shard.lead("watch", "leader", 60) == "taken"
+    with pytest.raises(NotLeading):
+        shard.note("watch", "stalled", [Note(b"session:1", 1000)], 10)
+    assert shard.known("watch", [b"session:1"]) == [(None, None)]
+
+
+def test_an_outdated_snapshot_is_forgotten(make_site: Callable[..., Site]) -> None:
+    """Its value has changed, and its turn to be read again has not come: none is better than a wrong one."""
+    shard = new_store(make_site().app).shards[0]
+    shard.lead("watch", "leader", 60)
+    for value, kept in ((b"old", b"old"), (None, b"old"), (b"", None)):
+        shard.note("watch", "leader", [Note(b"session:1", 1000, value)], 10)
+        [(due, snapshot)] = shard.known("watch", [b"session:1"])
+        assert (due is not None, snapshot) == (True, kept)
