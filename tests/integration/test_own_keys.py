@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from celery_redis_expiry.store import Note, NotLeading, new_store
+from celery_redis_expiry.keys import new_token
+from celery_redis_expiry.store import Delivery, Note, NotLeading, new_store
 from celery_redis_expiry.worker.watching import deliveries
+from celery_redis_expiry.worker.watching.stream import Stream
 from tests.documented_acl import CONFIGURES, WATCHER, WORKER, denied, forget_denied, make_user
 from tests.own_keys import Watchers
 from tests.servers.redis import RedisServer
@@ -646,3 +649,38 @@ def test_an_outdated_snapshot_is_forgotten(make_site: Callable[..., Site]) -> No
         shard.note("watch", "leader", [Note(b"session:1", 1000, value)], 10)
         [(due, snapshot)] = shard.known("watch", [b"session:1"])
         assert (due is not None, snapshot) == (True, kept)
+
+
+def test_another_led_during_a_stall(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It told of the key, and is gone: what lies in the stream of the one that stalled is told already."""
+    monkeypatch.setattr("celery_redis_expiry.worker.watching.ledger.RENEW", 0.1)
+    stalls, stalled, goes_on = threading.Event(), threading.Event(), threading.Event()
+    following = Stream._next
+
+    def stall(stream: Stream, timeout: float) -> list[Any]:
+        if not stalls.is_set():
+            return following(stream, timeout)
+        stalled.set()
+        goes_on.wait(10)
+        stalls.clear()
+        return []
+
+    monkeypatch.setattr(Stream, "_next", stall)
+    listening = watchers().caught_up()
+    site = listening.site
+    run(site, ("SET", KEY, "x", "PX", 400))
+    eventually(listening.ledger)
+    stalls.set()
+    assert stalled.wait(10)
+    eventually(lambda: not site.redis.exists(KEY))
+    [leader] = list(site.redis.scan_iter(site.key("leader:*").replace("{", "?"), count=1000))
+    watch = leader.rpartition(":")[2]
+    shard = new_store(site.app).shards[0]
+    site.redis.delete(leader)
+    shard.lead(watch, "another", 60)
+    shard.deliver(watch, "another", Delivery(new_token(), [KEY.encode()], []))
+    site.redis.delete(leader)
+    goes_on.set()
+    assert listening.settled() == []
