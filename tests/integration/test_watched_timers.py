@@ -247,6 +247,26 @@ def test_an_expiry_that_is_older_than_the_timer(watchers: Callable[..., Watchers
     assert due(site) == [f"old {number}" for number in range(10)]
 
 
+def test_an_expiry_right_after_the_subscription(
+    watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the key is there again before anybody has looked: nobody else waited for it."""
+    site = listening(watchers())
+    site.redis.set(KEY, "x", px=60_000)
+    marking = Stream.mark
+
+    def mark(stream: Stream) -> str:
+        if site.redis.pubsub_numsub(f"__keyspace@0__:{KEY}")[0][1] and not site.redis.exists("done"):
+            site.redis.set("done", "")
+            site.redis.pexpire(KEY, 1)
+            eventually(lambda: site.redis.set(KEY, "again", px=60_000, nx=True), every=0)
+        return marking(stream)
+
+    monkeypatch.setattr(Stream, "mark", mark)
+    watch(site, "timer")
+    eventually(lambda: due(site) == ["timer"])
+
+
 def test_an_expiry_that_is_heard_after_a_newer_timer(
     watchers: Callable[..., Watchers], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,8 +29,8 @@ class KeyTimers:
     """Which timers wait for which key, as (shard, member).
 
     Attributes:
-        fresh: those of which was heard a moment ago, each with a mark: an event that comes before it may be
-            older than the timer.
+        fresh: those whose key was listened to before they were known, each with a mark and with what was its
+            key's due time then (ms): an event that comes before the mark may be older than the timer.
         passed: whether a mark has passed.
     """
 
@@ -38,7 +38,7 @@ class KeyTimers:
         self._store = store
         self._keys: dict[bytes, dict[Place, None]] = {}
         self._places: dict[Place, bytes] = {}
-        self.fresh: dict[Place, str] = {}
+        self.fresh: dict[Place, tuple[str, int | None]] = {}
         self.passed: Callable[[str], bool] = lambda mark: True
 
     @property
@@ -78,13 +78,18 @@ class KeyTimers:
         for shard in {shard for shard, _ in places}:
             self._store.shards[shard].fall_due([member for number, member in places if number == shard])
 
-    def is_fresh(self, place: Place) -> bool:
-        """Whether an event that is read now may be older than this timer."""
-        mark = self.fresh.get(place)
-        if mark is not None and self.passed(mark):
+    def may_be_newer(self, place: Place, now: int) -> bool:
+        """Whether this timer may be of a key that was there after the one whose expiry is read now.
+
+        Arguments:
+            now: ms on Redis's clock, not less.
+        """
+        mark, due = self.fresh.get(place, ("", None))
+        if mark and self.passed(mark):
             del self.fresh[place]
-            return False
-        return mark is not None
+            mark = ""
+        # where the key that it was scheduled for has had its time, it is that key's expiry
+        return bool(mark) and (due is None or due > now)
 
     def gone(self, shard: int, members: Sequence[str]) -> list[Place]:
         """Those known of a shard that are not among these any more: cancelled, replaced, moved, fired."""
@@ -106,10 +111,10 @@ class _KeyDigest(Digest):
 
     def _meant(self, key: bytes) -> list[Place]:
         places = self.timers.of(key)
-        fresh = {place for place in places if self.timers.is_fresh(place)}
+        newer = {place for place in places if self.timers.may_be_newer(place, self._ledger.latest())}
         # what expired may be older than these timers: not if the key is gone
-        if fresh and self._source.ttls([key])[0] != -2:
-            places = [place for place in places if place not in fresh]
+        if newer and self._source.ttls([key])[0] != -2:
+            places = [place for place in places if place not in newer]
         return places
 
 
@@ -179,7 +184,10 @@ class KeyWatcher(Watcher):
         keys = list({key for key, _ in new.values()})
         stream.add(keys)
         mark = stream.mark()
-        self._timers.fresh.update(dict.fromkeys(new, mark))
+        for place, (key, due) in new.items():
+            # of a key that nobody listened to until now every event is newer than the timer
+            if any(other not in new for other in self._timers.of(key)):
+                self._timers.fresh[place] = mark, due
         ttls = dict(zip(keys, self._source.ttls(keys), strict=True))
         self._digest.note(list(ttls.items()), {})
         # gone before anybody listened: it has expired, if it has had its time
