@@ -32,6 +32,8 @@ class Loop:
         """Called in the thread after the last pass."""
 
     def start(self) -> None:
+        """Start the thread, once: nothing in a loop expects another thread to do the same."""
+        assert self._thread is None, f"the {self.name} runs already"
         self._thread = threading.Thread(target=self._run, name=f"expiry-{self.name}", daemon=True)
         self._thread.start()
 

@@ -235,7 +235,7 @@ def test_an_expiry_that_is_older_than_the_timer(watchers: Callable[..., Watchers
     """The cart expired, was filled again, and the timer is of the new one."""
     site = listening(watchers())
     for number in range(10):
-        key = f"cart:{number}"
+        key = f"filled again:{number}"  # to which no test before has listened
         site.redis.set(key, "x", px=60_000)
         watch(site, f"old {number}", key)
         known(site, key)

@@ -39,7 +39,7 @@ class Watching(Loop):
         ]
         self._keys = KeyWatcher(app, store, watch_of_keys(app), configure=configure, limit=limit)
         self._again = threading.Event()
-        self._permitted = False
+        self._started = False
 
     def hear(self, shard: int, member: str) -> None:
         """A timer that waits for a key was scheduled. Called by another thread."""
@@ -50,10 +50,11 @@ class Watching(Loop):
         self._again.set()
 
     def one_pass(self) -> None:
-        if self._watchers and not self._permitted:
-            # where a right is missing this raises, and is tried again
-            self._store.permit("watcher")
-            self._permitted = True
+        if not self._started:
+            if self._watchers:
+                # where a right is missing this raises, and is tried again
+                self._store.permit("watcher")
+            self._started = True
             for watcher in self._watchers:
                 watcher.start()
         if self._keys not in self._watchers and self._any_key_timer():
