@@ -12,6 +12,7 @@ import pytest
 
 from celery_redis_expiry import schedule_on_expiry
 from tests.servers.processes import free_port
+from tests.servers.redis import RedisServer
 from tests.servers.workers import environment
 from tests.site import Site
 from tests.terminal import Terminal
@@ -22,11 +23,11 @@ ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 
 
 @pytest.fixture
-def terminal(idle_site: Site) -> Iterator[Callable[[], Terminal]]:
+def terminal(idle_site: Site) -> Iterator[Callable[..., Terminal]]:
     made: list[Terminal] = []
 
-    def open_() -> Terminal:
-        made.append(Terminal(WATCH, env=environment(idle_site.config), cwd=idle_site.folder))
+    def open_(site: Site = idle_site) -> Terminal:
+        made.append(Terminal(WATCH, env=environment(site.config), cwd=site.folder))
         return made[-1]
 
     yield open_
@@ -62,10 +63,15 @@ def test_the_terminal_gets_its_screen_back(
     assert LEAVE in watched.read()
 
 
-def test_redis_is_away_for_a_while(idle_site: Site, terminal: Callable[[], Terminal]) -> None:
-    watched = terminal()
+def test_redis_is_away_for_a_while(
+    start_redis: Callable[..., RedisServer],
+    make_site: Callable[..., Site],
+    terminal: Callable[..., Terminal],
+) -> None:
+    # a server of its own: connections to the shared one lie in kombu's pools, which outlive this test
+    server = start_redis()
+    watched = terminal(make_site(server))
     watched.wait_for("waiting 0")
-    server = idle_site.server
     server.stop()
     try:
         watched.wait_for(r"Redis can't be asked since \d")

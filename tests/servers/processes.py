@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _alive: set[Process] = set()
+#: Ports that `free_port` told.
+_given: set[int] = set()
 
 
 class Process:
@@ -79,10 +81,17 @@ class Process:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port nobody listens on at this moment, and nobody was given before.
+
+    kombu's pools are the process's: a connection to an earlier test's server would be found in them, dead.
+    """
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = int(listener.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @atexit.register
