@@ -2,8 +2,12 @@
 
 A namespace is cut into shards. All keys of a shard share the hash tag `{expiry.<namespace>.<shard>}`, so
 that one script may touch them on a Redis Cluster too. A *member* is `<generation>:<label>`: one scheduling of
-the timer that users know by its label (the name they gave it, else its task id). Members stand in the index
-and in the trigger key.
+the timer that users know by its label (the name they gave it, else its task id). It stands in the trigger key.
+
+In the sorted sets and hashes a member stands as it is, unless it is *compact*: without a name, its task id a
+UUID, its generation short. Such a one has there but the first bytes of its id, its *place*: a hundred bytes
+less for each timer. The rest of its id and its generation stand at the beginning of its stored message, and
+calls of scripts have all of it, as bytes: its *handle*.
 """
 
 from __future__ import annotations
@@ -11,6 +15,16 @@ from __future__ import annotations
 import re
 import secrets
 import zlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+#: The first byte of a compact member's handle and place: no generation starts with it.
+COMPACT = b"\x01"
+#: How many bytes of a handle are the place.
+PLACE = 12
+#: How many bytes, and characters, the generation of a compact member has: it tells but two of one task id apart.
+SHORT, SHORT_TEXT = 4, 6
+_HANDLE = len(COMPACT) + 16 + SHORT
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: A label that no timer can have, for its control character: the worker proves with it that events arrive.
 PROBE = "\x1fprobe"
@@ -37,6 +51,10 @@ class Keys:
         self.parked = base + "parked"
         #: hash: member → stored message
         self.timers = base + "timers"
+        #: hash: name of a template → its text (see `template`)
+        self.templates = base + "templates"
+        #: sorted set: name of a template → when a message was stored by it last, ms
+        self.used = base + "used"
         #: hash: name → member of its newest generation
         self.names = base + "names"
         #: hash: task id → member of its newest generation
@@ -143,6 +161,45 @@ def new_token() -> str:
 def member(generation: str, label: str) -> str:
     """The member for one scheduling of the timer with this label."""
     return f"{generation}:{label}"
+
+
+def compact_member(id: str) -> str | None:
+    """The compact member for one scheduling of the timer with this task id; None where it has none."""
+    if not _UUID.fullmatch(id):
+        return None
+    return f"{secrets.token_urlsafe(SHORT)}:{id}"
+
+
+def handle(member: str) -> str | bytes:
+    """A member as calls of scripts have it."""
+    if member.find(":") != SHORT_TEXT or not _UUID.fullmatch(member, SHORT_TEXT + 1):
+        return member
+    try:
+        generation = urlsafe_b64decode(member[:SHORT_TEXT] + "==")
+    except ValueError:
+        return member
+    return COMPACT + bytes.fromhex(member[SHORT_TEXT + 1 :].replace("-", "")) + generation
+
+
+def place(member: str) -> str | bytes:
+    """A member as it stands in sorted sets and hashes."""
+    found = handle(member)
+    return found[:PLACE] if isinstance(found, bytes) else found
+
+
+def place_of(id: str) -> bytes | None:
+    """Where a compact member with this task id would stand."""
+    if not _UUID.fullmatch(id):
+        return None
+    return COMPACT + bytes.fromhex(id.replace("-", ""))[: PLACE - len(COMPACT)]
+
+
+def member_of(raw: bytes) -> str:
+    """A member, by its handle."""
+    if len(raw) != _HANDLE or not raw.startswith(COMPACT):
+        return text(raw)
+    id, generation = raw[1:-SHORT].hex(), urlsafe_b64encode(raw[-SHORT:]).rstrip(b"=").decode()
+    return f"{generation}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
 
 
 def text(raw: bytes) -> str:

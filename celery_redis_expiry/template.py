@@ -1,0 +1,205 @@
+"""What stored messages of one kind have in common, kept once; each timer keeps what differs.
+
+Of a timer with two small arguments that is a tenth of its message. What varies from call to call by its
+nature (the task id, the arguments, who is the parent) is never in a template: each call would make one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from kombu.utils.json import dumps, loads
+
+#: Bytes of the digest that stored messages name their template by. Two templates of one name are told apart.
+REF = 4
+#: How many templates a process makes: beyond that something varies that should not, and messages are stored
+#: whole.
+MOST = 2000
+#: Headers that are the same for every call of a kind.
+CONSTANT = frozenset(
+    {
+        *("lang", "task", "shadow", "eta", "retries", "timelimit", "origin", "ignore_result"),
+        *("replaced_task_nesting", "stamped_headers", "stamps"),
+    }
+)
+#: Headers that are the same while they say nothing.
+EMPTY = frozenset({"expires", "group", "group_index", "root_id", "parent_id"})
+#: What a stored message that has a template may consist of.
+CONTENT = frozenset({"kind", "task", "body", "declare", "arguments", "expires"})
+#: What is written into a template in place of the task id.
+ID = "\0id"
+
+#: What the first byte after the template's name says of a message: its `argsrepr` is the arguments' JSON in
+#: Python's words; with the comma of a tuple of one; its `kwargsrepr` is its own; it has further headers.
+LIKE_JSON, COMMA, KWARGS, EXTRA = 1, 2, 4, 8
+
+#: Between the arguments and the rest of a message body of Celery's protocol 2.
+EMBED = ', {"callbacks": '
+
+
+@dataclass(frozen=True)
+class Template:
+    """What messages of one kind have in common.
+
+    Attributes:
+        ref: its name, `REF` bytes.
+        text: as it lies in Redis.
+        content: the stored content; the task id is `ID` there, what differs is missing.
+        prefix, suffix: of the body; None where the body is bytes.
+    """
+
+    ref: bytes
+    text: bytes = field(repr=False)
+    content: Mapping[str, Any] = field(repr=False)
+    prefix: str | None
+    suffix: str = field(default="", repr=False)
+
+    @classmethod
+    def read(cls, text: bytes) -> Template:
+        """Raises ValueError, LookupError or TypeError for what `split` did not write."""
+        told = loads(text.decode())
+        ref = hashlib.sha256(text).digest()[:REF]
+        headers = told["content"]["arguments"]["headers"]
+        if not isinstance(headers, dict):
+            raise TypeError("its headers are no mapping")
+        return cls(ref, text, told["content"], told["prefix"], told["suffix"])
+
+    def fill(self, rest: bytes, id: str) -> dict[str, Any]:
+        """The content of one stored message.
+
+        Arguments:
+            rest: what `split` gave.
+
+        Raises:
+            ValueError, LookupError: `split` did not write it.
+        """
+        flags, rest = rest[0], rest[1:]
+        argsrepr = kwargsrepr = extra = b""
+        if not flags & LIKE_JSON:
+            argsrepr, rest = _until_nul(rest)
+        if flags & KWARGS:
+            kwargsrepr, rest = _until_nul(rest)
+        if flags & EXTRA:
+            extra, rest = _until_nul(rest)
+        arguments = dict(self.content["arguments"])
+        headers = {name: id if value == ID else value for name, value in arguments["headers"].items()}
+        if flags & LIKE_JSON:
+            headers["argsrepr"] = like_json(rest.decode(), comma=bool(flags & COMMA))
+        else:
+            headers["argsrepr"] = _string(argsrepr)
+        if flags & KWARGS:
+            headers["kwargsrepr"] = _string(kwargsrepr)
+        if extra:
+            headers.update(loads("{" + extra.decode() + "}"))
+        arguments["headers"] = headers
+        arguments["correlation_id"] = id
+        body: Any = rest if self.prefix is None else f"{self.prefix}{rest.decode()}{self.suffix}"
+        return {**self.content, "body": body, "arguments": arguments}
+
+
+def split(content: Mapping[str, Any], id: str) -> tuple[Template, bytes] | None:
+    """The template of a stored message, and what differs; None where it must be stored whole."""
+    if content.get("kind") != "message" or set(content) - CONTENT:
+        return None
+    arguments = content["arguments"]
+    headers = arguments.get("headers")
+    if not isinstance(headers, dict) or headers.get("id") != id or headers.get("stamps"):
+        return None
+    argsrepr, kwargsrepr = headers.get("argsrepr"), headers.get("kwargsrepr")
+    if not isinstance(argsrepr, str) or not isinstance(kwargsrepr, str):
+        return None
+    if "expiration" in arguments or arguments.get("correlation_id") != id:
+        return None
+    kept: dict[str, Any] = {"argsrepr": "", "kwargsrepr": "{}"}
+    extra = {}
+    for name, value in headers.items():
+        if name in CONSTANT or (name in EMPTY and value is None):
+            kept[name] = value
+        elif value == id:
+            kept[name] = ID
+        elif name not in kept:
+            extra[name] = value
+    prefix, middle, suffix = _parts(content["body"])
+    template = _template(
+        dumps(
+            {
+                "content": {
+                    **{name: value for name, value in content.items() if name != "body"},
+                    "arguments": {**arguments, "correlation_id": ID, "headers": kept},
+                },
+                "prefix": prefix,
+                "suffix": suffix,
+            }
+        ).encode()
+    )
+    if template is None:
+        return None
+    flags, rest = 0, b""
+    if prefix and like_json(middle, comma=False) == argsrepr:
+        flags |= LIKE_JSON
+    elif prefix and like_json(middle, comma=True) == argsrepr:
+        flags |= LIKE_JSON | COMMA
+    else:
+        rest += _escaped(argsrepr)
+    if kwargsrepr != "{}":
+        flags |= KWARGS
+        rest += _escaped(kwargsrepr)
+    if extra:
+        flags |= EXTRA
+        rest += dumps(extra)[1:-1].encode() + b"\0"
+    return template, bytes([flags]) + rest + (middle if isinstance(middle, bytes) else middle.encode())
+
+
+def like_json(middle: str, *, comma: bool) -> str:
+    """The `repr` of a tuple, by the JSON of the list, as far as they are written the same way."""
+    return f"({middle[1:-1]}{',' if comma else ''})".replace('"', "'")
+
+
+def _parts(body: Any) -> tuple[str | None, Any, str]:
+    """Prefix, what differs, and suffix of a body."""
+    if not isinstance(body, str):
+        return None, body, ""
+    end = body.rfind(EMBED)
+    if not body.startswith("[[") or end < 0:
+        return "", body, ""
+    middle, suffix = body[1:end], body[end:]
+    if middle.endswith("], {}"):
+        middle, suffix = middle[:-4], ", {}" + suffix
+    return "[", middle, suffix
+
+
+_templates: dict[bytes, Template] = {}
+
+
+def _template(text: bytes) -> Template | None:
+    found = _templates.get(text)
+    if found is None and len(_templates) < MOST:
+        found = _templates[text] = Template.read(text)
+    return found
+
+
+@lru_cache(maxsize=MOST)
+def template(text: bytes) -> Template:
+    """The template that lies in Redis. Raises as `Template.read` does."""
+    return Template.read(text)
+
+
+def _escaped(text: str) -> bytes:
+    """As it stands between the quotes of a JSON string: no NUL in it."""
+    return json.dumps(text)[1:-1].encode() + b"\0"
+
+
+def _string(escaped: bytes) -> str:
+    return str(json.loads(b'"' + escaped + b'"'))
+
+
+def _until_nul(rest: bytes) -> tuple[bytes, bytes]:
+    found, nul, after = rest.partition(b"\0")
+    if not nul:
+        raise ValueError("it is cut off")
+    return found, after
