@@ -2,7 +2,7 @@
 
 A namespace is cut into shards. All keys of a shard share the hash tag `{expiry.<namespace>.<shard>}`, so
 that one script may touch them on a Redis Cluster too. A *member* is `<generation>:<label>`: one scheduling of
-the timer that users know by its label (the name they gave it, else its task id). It stands in the trigger key.
+the timer that users know by its label (the name they gave it, else its task id). The trigger key has it.
 
 In the sorted sets and hashes a member stands as it is, unless it is *compact*: without a name, its task id a
 UUID, its generation short. Such a one has there but the first bytes of its id, its *place*: a hundred bytes
@@ -21,9 +21,10 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 COMPACT = b"\x01"
 #: How many bytes of a handle are the place.
 PLACE = 12
-#: How many bytes, and characters, the generation of a compact member has: it tells but two of one task id apart.
+#: How many bytes, and characters, the generation of a compact member has: it tells those of one task id apart.
 SHORT, SHORT_TEXT = 4, 6
-_HANDLE = len(COMPACT) + 16 + SHORT
+#: How many bytes a handle has.
+HANDLE = len(COMPACT) + 16 + SHORT
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: A label that no timer can have, for its control character: the worker proves with it that events arrive.
@@ -187,16 +188,28 @@ def place(member: str) -> str | bytes:
     return found[:PLACE] if isinstance(found, bytes) else found
 
 
+def uuid_of(id: str) -> bytes:
+    """The first bytes of a compact member with this task id, all but the generation; empty if it has none."""
+    return COMPACT + bytes.fromhex(id.replace("-", "")) if _UUID.fullmatch(id) else b""
+
+
 def place_of(id: str) -> bytes | None:
     """Where a compact member with this task id would stand."""
-    if not _UUID.fullmatch(id):
+    return uuid_of(id)[:PLACE] or None
+
+
+def found_at(id: str, record: bytes | None) -> bytes | None:
+    """The handle of the compact member with this task id, by the stored message that lies at its place."""
+    own = uuid_of(id)
+    # what is damaged has lost the rest of its id
+    if not record or (record[0] == 3 and record[1 : 1 + len(own) - PLACE] != own[PLACE:]):
         return None
-    return COMPACT + bytes.fromhex(id.replace("-", ""))[: PLACE - len(COMPACT)]
+    return own[:PLACE] + record[1 : 1 + HANDLE - PLACE]
 
 
 def member_of(raw: bytes) -> str:
     """A member, by its handle."""
-    if len(raw) != _HANDLE or not raw.startswith(COMPACT):
+    if len(raw) != HANDLE or not raw.startswith(COMPACT):
         return text(raw)
     id, generation = raw[1:-SHORT].hex(), urlsafe_b64encode(raw[-SHORT:]).rstrip(b"=").decode()
     return f"{generation}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"

@@ -16,7 +16,7 @@ from typing import Any
 from kombu.utils.json import dumps, loads
 
 #: Bytes of the digest that stored messages name their template by. Two templates of one name are told apart.
-REF = 4
+REF = 6
 #: How many templates a process makes: beyond that something varies that should not, and messages are stored
 #: whole.
 MOST = 2000

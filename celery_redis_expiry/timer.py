@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any
 
 from kombu.utils.json import dumps, loads
 
 from celery_redis_expiry.errors import ExpiryError, InvalidTimer, TimerExists
 from celery_redis_expiry.guard import Guard
-from celery_redis_expiry.keys import label_of
+from celery_redis_expiry.keys import HANDLE, PLACE, handle, label_of
+from celery_redis_expiry.template import REF, Template, split
 
-#: Version of the stored record; a release reads its own and the last one's.
+#: Version of what a namespace holds; a release reads its own and the last one's.
 FORMAT = 1
-#: That of a record with a guard: who knows of none must not fire it.
-GUARDED = 2
+#: Versions of a stored record: one that is whole; with a guard: who knows of none must not fire it; by a
+#: template; the same, with the time of a debounce's first call.
+WHOLE, GUARDED, TEMPLATED, STAMPED = 1, 2, 3, 4
+#: The first byte of the record of a compact member: by a template, and after it the rest of its handle.
+COMPACT = b"\x03"
 
 #: The latest due time, in ms since the epoch: the end of the year 9999, as far as `datetime` goes.
 LATEST = 253402300799999
@@ -82,37 +88,97 @@ class Stored:
     since: int | None = None
 
     def encode(self) -> bytes:
-        """`<format>:<length of the id>:<id><JSON>`; the id stands in front for the scripts to find."""
-        id, content, version = self.id.encode(), self.content, FORMAT
+        """The record that has all of it: `<version>:<length of the id>:<id><JSON>`.
+
+        The id stands in front for the scripts to find.
+        """
+        content, version = self.content, WHOLE
         if self.guard is not None:
             content, version = {**content, "guard": self.guard.encode()}, GUARDED
-        return b"%d:%d:%s%s" % (version, len(id), id, dumps(content).encode())
+        if self.since is not None:
+            # where the script would have written it
+            content = {"since": self.since, **content}
+        return self._head(version) + str(dumps(content)).encode()
+
+    def split(self) -> tuple[Template, bytes] | None:
+        """Its template, and what differs; None where it must be stored whole."""
+        return None if self.guard is not None else split(self.content, self.id)
+
+    def encode_split(self, member: str, template: Template, rest: bytes) -> bytes:
+        """The record of a member by a template: `<version>:<length of the id>:<id><template><rest>`."""
+        own = handle(member)
+        if isinstance(own, bytes):
+            return COMPACT + own[PLACE:] + template.ref + rest
+        if self.since is not None:
+            return self._head(STAMPED) + b"%d," % self.since + template.ref + rest
+        return self._head(TEMPLATED) + template.ref + rest
+
+    def _head(self, version: int) -> bytes:
+        id = self.id.encode()
+        return b"%d:%d:%s" % (version, len(id), id)
 
     @classmethod
-    def decode(cls, record: bytes) -> Stored:
-        """Raises `Undecodable` for what `encode` of a known format did not write."""
+    def decode(
+        cls, record: bytes, member: str = "", templates: Mapping[bytes, Template] = MappingProxyType({})
+    ) -> Stored:
+        """What a stored record says.
+
+        Arguments:
+            member: whose it is.
+            templates: by their names, see `ref_of`.
+
+        Raises:
+            Undecodable: `encode` and `encode_split` of a known format did not write it.
+        """
         try:
-            version, length, rest = record.split(b":", 2)
-            if int(version) not in (FORMAT, GUARDED):
-                raise Undecodable(
-                    f"the stored message has format {int(version)}, this release reads {FORMAT} and "
-                    f"{GUARDED}: upgrade the expiry worker, then retry the dead letter"
-                )
-            content = loads(rest[int(length) :].decode())
+            version, id, since, body = _parts(record, member)
+            if version in (TEMPLATED, STAMPED):
+                template = templates.get(body[:REF])
+                if template is None:
+                    raise Undecodable("the template of the stored message is missing, or damaged")
+                return cls(id, template.fill(body[REF:], id), None, since)
+            content = loads(body.decode())
             if not isinstance(content, dict):
                 raise ValueError("not an object")
             guard = content.pop("guard", None)
             since = content.pop("since", None)
             return cls(
-                rest[: int(length)].decode(),
+                id,
                 content,
-                Guard.decode(guard) if int(version) == GUARDED else None,
+                Guard.decode(guard) if version == GUARDED else None,
                 as_ms(since) if isinstance(since, int) else None,
             )
         except Undecodable:
             raise
         except Exception as exc:
             raise Undecodable(f"the stored message is damaged: {exc!r}") from exc
+
+
+def ref_of(record: bytes) -> bytes | None:
+    """The name of the template that a stored record has; None where it has none, or is damaged."""
+    try:
+        version, _, _, body = _parts(record, "")
+    except Exception:
+        return None
+    return body[:REF] if version in (TEMPLATED, STAMPED) else None
+
+
+def _parts(record: bytes, member: str) -> tuple[int, str, int | None, bytes]:
+    """Version, task id, first call of a debounce, and the rest of a stored record."""
+    if record.startswith(COMPACT):
+        return TEMPLATED, label_of(member), None, record[len(COMPACT) + HANDLE - PLACE :]
+    number, length, rest = record.split(b":", 2)
+    version = int(number)
+    if version not in (WHOLE, GUARDED, TEMPLATED, STAMPED):
+        raise Undecodable(
+            f"the stored message has format {version}, this release reads {WHOLE} to {STAMPED}: "
+            "upgrade the expiry worker, then retry the dead letter"
+        )
+    id, body = rest[: int(length)].decode(), rest[int(length) :]
+    if version != STAMPED:
+        return version, id, None, body
+    since, _, body = body.partition(b",")
+    return version, id, as_ms(since), body
 
 
 @dataclass(frozen=True)
@@ -178,9 +244,9 @@ class Claimed:
         member, label: see `keys`.
         due: ms since the epoch.
         attempts: how often its message was refused before.
-        record: the stored record as it lies in Redis.
+        stored: what is stored of it, or why that can't be told.
         token: of the claim.
-        id: the task id, once the record is decoded.
+        id: the task id; the label where the stored message is damaged.
         shard: the number of its shard.
         by_event: whether an event told that it is due; else only the index did.
         due_local: when it was due on this process's monotonic clock, s: what its lateness counts from.
@@ -191,7 +257,7 @@ class Claimed:
     label: str
     due: int
     attempts: int
-    record: bytes = field(repr=False)
+    stored: Stored | Undecodable = field(repr=False)
     token: str = ""
     id: str = ""
     shard: int = 0

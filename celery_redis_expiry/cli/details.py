@@ -11,7 +11,7 @@ from celery_redis_expiry.cli.base import say_json
 from celery_redis_expiry.cli.texts import letter_told, timer_told
 from celery_redis_expiry.keys import label_of
 from celery_redis_expiry.store import Store
-from celery_redis_expiry.timer import DeadLetter, Stored, Timer, Undecodable, as_datetime, as_ms, shown
+from celery_redis_expiry.timer import DeadLetter, Timer, Undecodable, as_datetime, as_ms, shown
 
 
 def known(timers: Store, found: Timer | DeadLetter) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def known(timers: Store, found: Timer | DeadLetter) -> dict[str, Any]:
         told = timer_told(found)
     else:
         shard, member, told = timers.shards[found.shard], found.member, letter_told(found)
-    record, claim, lease_end = shard.kept(member)
+    stored, size, claim, lease_end = shard.kept(member)
     attempts = re.fullmatch(r"[^:]*:(\d+):(\d+)(:\?)?", claim)
     told |= {
         "trigger_key": shard.keys.trigger(member),
@@ -31,12 +31,10 @@ def known(timers: Store, found: Timer | DeadLetter) -> dict[str, Any]:
         "attempts": int(attempts[2]) if attempts else 0,
         "unsure": bool(attempts and attempts[3]),
         "lease_end": as_datetime(as_ms(lease_end)).isoformat() if lease_end is not None else None,
-        "size": len(record),
+        "size": size,
     }
-    try:
-        stored = Stored.decode(record)
-    except Undecodable as exc:
-        return told | {"kind": "damaged", "error": str(exc)}
+    if isinstance(stored, Undecodable):
+        return told | {"kind": "damaged", "error": str(stored)}
     content = stored.content
     message = content.get("arguments")
     message = dict(message) if isinstance(message, dict) else {}

@@ -7,10 +7,11 @@ local token, acked = ARGV[1], 0
 check({claimed}, {timers, names, ids, claims})
 for a = 2, #ARGV, 3 do
   local member, label, id = ARGV[a], ARGV[a + 1], ARGV[a + 2]
-  if string.match(redis.call('HGET', claims, member) or '', '^([^:]*):') == token then
-    redis.call('HDEL', timers, member)
-    redis.call('ZREM', claimed, member)
-    redis.call('HDEL', claims, member)
+  local place = place_of(member)
+  if string.match(redis.call('HGET', claims, place) or '', '^([^:]*):') == token then
+    redis.call('HDEL', timers, place)
+    redis.call('ZREM', claimed, place)
+    redis.call('HDEL', claims, place)
     if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
     if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
     acked = acked + 1

@@ -5,12 +5,13 @@
 local names, ids, claimed, claims, dead, reasons = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, member, label, id, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 check({claimed, dead}, {names, ids, claims, reasons})
-if string.match(redis.call('HGET', claims, member) or '', '^([^:]*):') ~= token then return 0 end
+local place = place_of(member)
+if string.match(redis.call('HGET', claims, place) or '', '^([^:]*):') ~= token then return 0 end
 local t = redis.call('TIME')
-redis.call('ZREM', claimed, member)
-redis.call('HDEL', claims, member)
+redis.call('ZREM', claimed, place)
+redis.call('HDEL', claims, place)
 if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
 if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
-redis.call('ZADD', dead, string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), member)
-redis.call('HSET', reasons, member, reason)
+redis.call('ZADD', dead, string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), place)
+redis.call('HSET', reasons, place, reason)
 return 1

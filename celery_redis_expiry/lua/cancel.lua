@@ -13,14 +13,15 @@ local cut = recut(KEYS[9], shards)
 if cut then return {cut} end
 
 local function cancel(member, trigger)
-  if redis.call('ZSCORE', claimed, member) then return 'claimed' end
+  local place, record = place_of(member), record_of(timers, member)
+  if not record then return 'gone' end
+  if redis.call('ZSCORE', claimed, place) then return 'claimed' end
   if not waiting(due_index, parked, member) then return 'gone' end
-  if is_unsure(redis.call('HGET', claims, member)) then return 'claimed' end
-  local record = redis.call('HGET', timers, member)
+  if is_unsure(redis.call('HGET', claims, place)) then return 'claimed' end
   forget(due_index, parked, timers, claims, trigger, member)
-  local label = string.match(member, '^[^:]*:(.*)$') or ''
+  local label = label_of(member)
   if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
-  local id = id_of(record or '')
+  local id = id_of(member, record)
   if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
   return 'cancelled:' .. id
 end

@@ -40,7 +40,7 @@ local function allows(guard, k)
 end
 
 local function call_off(member, home, record, unsure)
-  local label, id = string.match(member, '^[^:]*:(.*)$') or '', id_of(record)
+  local label, id = label_of(member), id_of(member, record)
   redis.call('ZREM', home, member)
   redis.call('HDEL', timers, member)
   redis.call('HDEL', claims, member)
@@ -55,21 +55,23 @@ local k = 10
 for a = 6, #ARGV, 2 do
   local member, how = ARGV[a], ARGV[a + 1]
   local expired, guard = string.sub(how, 1, 1) == '1', string.sub(how, 2)
-  local holder, first_due, attempts, unsure = read_claim(redis.call('HGET', claims, member), now)
-  local score, home = redis.call('ZSCORE', due_index, member), due_index
-  if not score then score, home = redis.call('ZSCORE', parked, member), parked end
-  local record = (holder == token or score) and redis.call('HGET', timers, member) or ''
-  if holder == token then
+  local place, record = place_of(member), record_of(timers, member)
+  local holder, first_due, attempts, unsure = read_claim(redis.call('HGET', claims, place), now)
+  local score, home = redis.call('ZSCORE', due_index, place), due_index
+  if not score then score, home = redis.call('ZSCORE', parked, place), parked end
+  if not record then
+    -- an older generation, whose place another has by now
+  elseif holder == token then
     give(member, first_due, attempts, record) -- the reply to this very call was lost
   elseif score then
     local ttl = redis.call('PTTL', KEYS[k])
     -- each ZREM comes before its ZADD: it frees memory, after which a full Redis lets the script write
     if ttl == -1 then
-      redis.call('ZREM', home, member)
-      redis.call('ZADD', parked, string.format('%.0f', now + recheck), member)
+      redis.call('ZREM', home, place)
+      redis.call('ZADD', parked, string.format('%.0f', now + recheck), place)
     elseif ttl >= 0 then
-      redis.call('ZREM', home, member)
-      redis.call('ZADD', due_index, string.format('%.0f', now + ttl), member)
+      redis.call('ZREM', home, place)
+      redis.call('ZADD', due_index, string.format('%.0f', now + ttl), place)
       if not earliest or now + ttl < earliest then earliest = now + ttl end
     elseif expired or (home == due_index and tonumber(score) <= now) then
       if guard == '' and is_guarded(record) then
@@ -78,9 +80,9 @@ for a = 6, #ARGV, 2 do
       elseif allows(guard, k) then
         local due = first_due or math.max(0, math.min(tonumber(score), now))
         attempts = attempts or 0
-        redis.call('ZREM', home, member)
-        redis.call('ZADD', claimed, lease_end, member)
-        redis.call('HSET', claims, member, string.format('%s:%.0f:%.0f%s', token, due, attempts, unsure or ''))
+        redis.call('ZREM', home, place)
+        redis.call('ZADD', claimed, lease_end, place)
+        redis.call('HSET', claims, place, string.format('%s:%.0f:%.0f%s', token, due, attempts, unsure or ''))
         give(member, due, attempts, record)
       else
         call_off(member, home, record, unsure == ':?')

@@ -14,7 +14,7 @@ for i = 3, #ARGV do
     -- ZREM comes before ZADD: it frees memory, after which a full Redis lets the script write
     redis.call('ZREM', due_index, ARGV[i])
     redis.call('ZADD', due_index, string.format('%.0f', now + 1), ARGV[i])
-    redis.call('SET', KEYS[i], '', 'PX', 1)
+    redis.call('SET', KEYS[i], '0', 'PX', 1)
     fallen = fallen + 1
   end
 end

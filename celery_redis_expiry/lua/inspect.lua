@@ -6,15 +6,16 @@ local due_index, timers, parked, claimed, claims, trigger = KEYS[1], KEYS[2], KE
 local member = ARGV[1]
 local t = redis.call('TIME')
 local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
-local record = redis.call('HGET', timers, member) or ''
+local place, record = place_of(member), record_of(timers, member)
+if not record then return {now, 'gone', '0', '-2', ''} end
 
-if redis.call('ZSCORE', claimed, member) then
-  local claim = redis.call('HGET', claims, member) or ''
+if redis.call('ZSCORE', claimed, place) then
+  local claim = redis.call('HGET', claims, place) or ''
   return {now, 'claimed', string.match(claim, '^[^:]*:(%d+):') or '0', '-2', record}
 end
 local ttl = redis.call('PTTL', trigger)
-local due = redis.call('ZSCORE', due_index, member)
+local due = redis.call('ZSCORE', due_index, place)
 if due then return {now, ttl == -1 and 'parked' or 'waiting', due, string.format('%.0f', ttl), record} end
-local look = redis.call('ZSCORE', parked, member)
+local look = redis.call('ZSCORE', parked, place)
 if look then return {now, ttl == -1 and 'parked' or 'waiting', look, string.format('%.0f', ttl), record} end
 return {now, 'gone', '0', '-2', ''}

@@ -51,8 +51,37 @@ end
 -- what a stored message says behind its task id, by a template, from the template's name on; nil where it has none
 local function templated(record)
   if string.byte(record) == 3 then return string.sub(record, 11) end
-  local _, stop, length = string.find(record, '^3:(%d+):')
+  local _, stop, version, length = string.find(record, '^([34]):(%d+):')
+  if version == '4' then _, stop = string.find(record, '^%d+,', stop + length + 1) length = 0 end
   return stop and string.sub(record, stop + length + 1)
+end
+
+-- keep the templates that are brought, pairs of name and text, "" for one that should be here, and note when they
+-- were used; `check` before the first write: the state and name of the first that is "lacking", or "clash"es
+local function check_templates(templates, brought)
+  for i = 1, #brought, 2 do
+    local known = redis.call('HGET', templates, brought[i])
+    if not known and brought[i + 1] == '' then return 'lacking', brought[i] end
+    if known and brought[i + 1] ~= '' and known ~= brought[i + 1] then return 'clash', brought[i] end
+  end
+end
+
+local function keep_templates(templates, used, brought, now)
+  for i = 1, #brought, 2 do
+    if brought[i + 1] ~= '' then redis.call('HSET', templates, brought[i], brought[i + 1]) end
+    redis.call('ZADD', used, string.format('%.0f', now), brought[i])
+  end
+end
+
+-- the member that has a task id, by its UUID (\1 and 16 bytes, or "" where it is none) if no other is recorded
+local function member_with(ids, timers, id, uuid)
+  local member = redis.call('HGET', ids, id)
+  if member or uuid == '' then return member end
+  local place = string.sub(uuid, 1, 12)
+  local record = redis.call('HGET', timers, place)
+  -- what is damaged has lost the rest of its id
+  local is_its = record and (string.byte(record) ~= 3 or string.sub(record, 2, 6) == string.sub(uuid, 13))
+  return is_its and place .. string.sub(record, 2, 10)
 end
 
 -- whether a stored message has a guard, without whose word it must not be published
@@ -63,16 +92,24 @@ end
 -- when the first call of a debounce was, ms, as `stamped` wrote it into a stored message; nil where it did not
 local function since_of(record)
   local _, stop, length = string.find(record, '^%d+:(%d+):')
-  return stop and tonumber(string.match(record, '^{"since":(%d+),', stop + length + 1))
+  local pattern = string.sub(record, 1, 2) == '4:' and '^(%d+),' or '^{"since":(%d+),'
+  return stop and tonumber(string.match(record, pattern, stop + length + 1))
 end
 
--- a stored message with that time first in its JSON, in place of an older one; with none for nil
+-- a stored message with that time in front of its template's name, or first in its JSON, in place of an older one;
+-- with none for nil
 local function stamped(record, since)
-  local _, stop, length = string.find(record, '^%d+:(%d+):')
-  local body = stop and string.match(record, '^{(.+)$', stop + length + 1)
+  local _, stop, version, length = string.find(record, '^(%d+):(%d+):')
+  if not stop then return record end
+  local head, body = string.sub(record, stop - #length, stop + length), string.sub(record, stop + length + 1)
+  if version == '3' or version == '4' then
+    if version == '4' then body = string.gsub(body, '^%d+,', '', 1) end
+    return since and string.format('4:%s%.0f,', head, since) .. body or '3:' .. head .. body
+  end
+  body = string.match(body, '^{(.+)$')
   if not body then return record end
   local stamp = since and string.format('"since":%.0f,', since) or ''
-  return string.sub(record, 1, stop + length) .. '{' .. stamp .. string.gsub(body, '^"since":%d+,', '')
+  return version .. ':' .. head .. '{' .. stamp .. string.gsub(body, '^"since":%d+,', '')
 end
 
 -- the score of a timer that waits, whether its trigger key has a TTL or not

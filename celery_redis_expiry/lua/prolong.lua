@@ -9,10 +9,11 @@ local t = redis.call('TIME')
 local lease_end = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + lease)
 local lost = {}
 for a = 3, #ARGV do
-  if string.match(redis.call('HGET', claims, ARGV[a]) or '', '^([^:]*):') == token then
+  local place = place_of(ARGV[a])
+  if string.match(redis.call('HGET', claims, place) or '', '^([^:]*):') == token then
     -- ZREM frees memory, after which a full Redis lets the script write
-    redis.call('ZREM', claimed, ARGV[a])
-    redis.call('ZADD', claimed, lease_end, ARGV[a])
+    redis.call('ZREM', claimed, place)
+    redis.call('ZADD', claimed, lease_end, place)
   else
     lost[#lost + 1] = ARGV[a]
   end

@@ -27,18 +27,20 @@ end
 local flat = {}
 for a = 2, #ARGV do
   local member = ARGV[a]
-  local score = redis.call('ZSCORE', home, member)
+  local place, record = place_of(member), record_of(timers, member)
+  local score = record and redis.call('ZSCORE', home, place)
   if score then
-    local record = redis.call('HGET', timers, member) or ''
-    local label = string.match(member, '^[^:]*:(.*)$') or ''
+    local label = label_of(member)
     -- a damaged message has lost its task id
-    local id = id_of(record)
+    local id = id_of(member, record)
     if id == '' then id = label end
+    local known = redis.call('HGET', ids, id)
     local told = {
       member, score, expiry_of(KEYS[a + 7]), id,
       redis.call('HGET', names, label) == member and 1 or 0,
-      redis.call('HGET', ids, id) == member and 1 or 0,
-      record, redis.call('HGET', claims, member) or '', redis.call('HGET', reasons, member) or '',
+      -- of a compact one the task id is no other's unless that is recorded, and a dead letter's is nobody's
+      (known == member or place ~= member and not known and ARGV[1] ~= 'dead') and 1 or 0,
+      record, redis.call('HGET', claims, place) or '', redis.call('HGET', reasons, place) or '',
     }
     for _, value in ipairs(told) do flat[#flat + 1] = value end
   end

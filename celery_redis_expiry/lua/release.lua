@@ -12,13 +12,13 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local released, earliest = 0, nil
 for a = 6, #ARGV do
-  local member = ARGV[a]
-  local holder, due, attempts, unsure = read_claim(redis.call('HGET', claims, member), now)
+  local place = place_of(ARGV[a])
+  local holder, due, attempts, unsure = read_claim(redis.call('HGET', claims, place), now)
   if holder == token then
     local again = delay > 0 and now + delay or due
-    redis.call('ZREM', claimed, member)
-    redis.call('HSET', claims, member, string.format('-:%.0f:%.0f%s', due, attempts + tried, now_unsure or unsure))
-    redis.call('ZADD', due_index, string.format('%.0f', again), member)
+    redis.call('ZREM', claimed, place)
+    redis.call('HSET', claims, place, string.format('-:%.0f:%.0f%s', due, attempts + tried, now_unsure or unsure))
+    redis.call('ZADD', due_index, string.format('%.0f', again), place)
     released = released + 1
     if not earliest or again < earliest then earliest = again end
   end

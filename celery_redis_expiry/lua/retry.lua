@@ -6,12 +6,14 @@ local due_index, names, ids, dead, reasons, answer = KEYS[1], KEYS[2], KEYS[3], 
 local wake, remember, member, name, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 check({due_index, dead}, {names, ids, reasons})
 if redis.call('EXISTS', answer) == 1 then return 1 end
-if redis.call('ZREM', dead, member) == 0 then return 0 end
+local place = place_of(member)
+if redis.call('ZREM', dead, place) == 0 then return 0 end
 local t = redis.call('TIME')
-redis.call('HDEL', reasons, member)
-redis.call('ZADD', due_index, string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), member)
+redis.call('HDEL', reasons, place)
+redis.call('ZADD', due_index, string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)), place)
 if name ~= '' then redis.call('HSETNX', names, name, member) end
-redis.call('HSETNX', ids, id, member)
+-- where another has its task id by now, that one is meant
+if place == member then redis.call('HSETNX', ids, id, member) end
 redis.call('SET', answer, '', 'PX', remember)
 redis.pcall('PUBLISH', wake, '!' .. member)
 return 1

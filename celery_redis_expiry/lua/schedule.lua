@@ -1,16 +1,22 @@
 -- schedule: store timers and arm them; replaces, keeps, extends or moves what has the same name or id.
--- KEYS: due timers names ids parked claimed claims pacers namespace answer, then per timer: trigger expected_trigger
--- ARGV: app remember_ms wake latest_ms shards, then per timer: mode when member name id expected record max_wait
+-- KEYS: due timers names ids parked claimed claims pacers namespace answer templates used, then per timer: trigger
+--   expected_trigger
+-- ARGV: app remember_ms wake latest_ms shards brought, then as many pairs of a template's name and text (see
+--   `keep_templates`), then per timer: mode when member name id uuid expected record max_wait
 --   mode: replace keep extend raise move, fire (to move only what waits); when: "+ms" from now or "=ms" since the
 --   epoch; expected: the member that the caller believes to be the present one ("" for none); its is expected_trigger;
---   max_wait: ms from the first call of a debounce for which its further calls may put it off, "" for no bound
+--   uuid: of the task id, \1 and 16 bytes, or ""; max_wait: ms from the first call of a debounce for which its further
+--   calls may put it off, "" for no bound
 -- RETURNS: per timer {status, due, member, id, replaced}; status: scheduled kept extended exists again missing claimed
---   late foreign shards; replaced: the task id of the timer that made way, "" or absent for none
+--   late; plain, where it can't be compact; or one for all: foreign shards lacking clash; replaced: the task id of the
+--   timer that made way, "" or absent for none
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, namespace, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local templates, used = KEYS[11], KEYS[12]
 local app, remember, wake, latest, shards = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local brought = {unpack(ARGV, 7, 6 + 2 * ARGV[6])}
 
-check({due_index, parked, claimed}, {timers, names, ids, claims, namespace})
+check({due_index, parked, claimed, used}, {timers, names, ids, claims, namespace, templates})
 local answered = redis.call('GET', answer)
 if answered then return cjson.decode(answered) end
 
@@ -19,13 +25,16 @@ local owner, cut = recorded[1], recorded[2]
 if owner and owner ~= app then return {{'foreign', '0', owner, ''}} end
 -- who reckons with another number of shards looks for this timer elsewhere
 if cut and cut ~= shards then return {{'shards', '0', cut, ''}} end
+local problem, about = check_templates(templates, brought)
+if problem then return {{problem, '0', about, ''}} end
 
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 local function schedule(k, a)
   local trigger, expected_trigger = KEYS[k], KEYS[k + 1]
-  local mode, when, member, name, id, expected, record, max_wait = unpack(ARGV, a, a + 7)
+  local mode, when, member, name, id, uuid, expected, record, max_wait = unpack(ARGV, a, a + 8)
+  local place = place_of(member)
   local only_waiting = mode == 'fire'
   if only_waiting then mode = 'move' end
 
@@ -34,26 +43,26 @@ local function schedule(k, a)
   if due > latest then return {'late', '0', '', ''} end
 
   local by_id = mode == 'move' or name == ''
-  local current = redis.call('HGET', by_id and ids or names, by_id and id or name)
+  local current = by_id and member_with(ids, timers, id, uuid) or not by_id and redis.call('HGET', names, name)
   local old_due = current and waiting(due_index, parked, current)
-  local firing = current and not old_due and redis.call('ZSCORE', claimed, current)
+  local firing = current and not old_due and redis.call('ZSCORE', claimed, place_of(current))
   if current and not old_due and not firing then current = false end
   if mode == 'move' and not current then return {'missing', '0', '', ''} end
-  local beyond_recall = firing or current and is_unsure(redis.call('HGET', claims, current))
+  local beyond_recall = firing or current and is_unsure(redis.call('HGET', claims, place_of(current)))
   if only_waiting and beyond_recall then return {'claimed', '0', current, ''} end
 
   if current == member then return {'scheduled', old_due or string.format('%.0f', due), member, id} end
 
-  local status, old_record = 'scheduled', current and (redis.call('HGET', timers, current) or '')
+  local status, old_record = 'scheduled', current and (redis.call('HGET', timers, place_of(current)) or '')
   if old_due then
-    if mode == 'keep' then return {'kept', old_due, current, id_of(old_record)} end
-    if mode == 'raise' or (name == '' and mode ~= 'move') then return {'exists', old_due, current, id_of(old_record)} end
+    if mode == 'keep' then return {'kept', old_due, current, id_of(current, old_record)} end
+    if mode == 'raise' or (name == '' and mode ~= 'move') then return {'exists', old_due, current, id_of(current, old_record)} end
   end
   -- what the broker may have is left to finish, like what is claimed
   if beyond_recall then old_due = false end
   if mode ~= 'move' then
     -- two waiting timers under one task id would share one result: refused, whatever their names
-    local namesake = redis.call('HGET', ids, id)
+    local namesake = member_with(ids, timers, id, uuid)
     local namesake_due = namesake and namesake ~= current and waiting(due_index, parked, namesake)
     if namesake_due then return {'exists', namesake_due, namesake, id} end
   end
@@ -61,9 +70,21 @@ local function schedule(k, a)
     if current ~= expected then return {'again', '0', current, ''} end
     -- of a debounce that is firing the new generation is no part
     record, status = old_due and old_record or stamped(old_record, nil), 'extended'
-    if id_of(old_record) ~= '' then id = id_of(old_record) end
+    if id_of(current, old_record) ~= '' then id = id_of(current, old_record) end
   elseif old_due and current ~= expected then
     return {'again', '0', current, ''}
+  end
+  if place ~= member then
+    if mode == 'move' and not templated(record) then return {'plain', '0', '', ''} end
+    -- one that is firing, or a dead letter
+    local free = old_due and place_of(current) == place or redis.call('HEXISTS', timers, place) == 0
+    if not free then return {'plain', '0', '', ''} end
+    if mode == 'move' then record = '\3' .. string.sub(member, 13) .. templated(record) end
+  elseif string.byte(record) == 3 then
+    record = '3:' .. #id .. ':' .. id .. templated(record)
+  end
+  if mode == 'move' and templated(record) then
+    redis.call('ZADD', used, string.format('%.0f', now), string.sub(templated(record), 1, 6))
   end
   if max_wait ~= '' then
     local since = math.min(old_due and since_of(old_record) or now, now)
@@ -73,21 +94,25 @@ local function schedule(k, a)
 
   -- the first write is one that a full Redis refuses, so that it refuses all of them
   if not cut then redis.call('HSET', namespace, 'shards', shards) end
-  redis.call('HSET', timers, member, record)
-  redis.call('ZADD', due_index, due_text, member)
-  if due > now then redis.call('SET', trigger, '', 'PXAT', due_text) end
+  redis.call('HSET', timers, place, record)
+  redis.call('ZADD', due_index, due_text, place)
+  if due > now then redis.call('SET', trigger, '0', 'PXAT', due_text) end
   if name ~= '' and (mode ~= 'move' or redis.call('HGET', names, name) == current) then
     redis.call('HSET', names, name, member)
   end
-  redis.call('HSET', ids, id, member)
+  if place == member then redis.call('HSET', ids, id, member) end
   local replaced = ''
   if old_due then
-    forget(due_index, parked, timers, claims, expected_trigger, current)
-    local old_id = id_of(old_record)
-    if old_id ~= id then
-      replaced = old_id
-      if redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
+    local old_id = id_of(current, old_record)
+    if place_of(current) ~= place then
+      forget(due_index, parked, timers, claims, expected_trigger, current)
+    else
+      redis.call('DEL', expected_trigger)
+      redis.call('ZREM', parked, place)
+      redis.call('HDEL', claims, place)
     end
+    if old_id ~= id then replaced = old_id end
+    if redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
   end
   -- a key with a past expiry would be deleted without an expired event
   if due <= now then redis.pcall('PUBLISH', wake, '!' .. member) end
@@ -95,8 +120,8 @@ local function schedule(k, a)
 end
 
 local outcomes, earliest = {}, nil
-local k = 11
-for a = 6, #ARGV, 8 do
+local k = 13
+for a = 7 + #brought, #ARGV, 9 do
   local outcome = schedule(k, a)
   local due = table.remove(outcome, 6)
   if due and (not earliest or due < earliest) then earliest = due end

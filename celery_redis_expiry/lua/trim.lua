@@ -11,14 +11,14 @@ local excess = redis.call('ZCARD', dead) - most
 local dropped = {}
 local oldest = redis.call('ZRANGE', dead, 0, limit - 1, 'WITHSCORES')
 for i = 1, #oldest, 2 do
-  local member = oldest[i]
+  local place = oldest[i]
   if excess <= 0 and tonumber(oldest[i + 1]) >= before then break end
-  dropped[#dropped + 1] = member
+  dropped[#dropped + 1] = member_at(timers, place)
   dropped[#dropped + 1] = oldest[i + 1]
-  dropped[#dropped + 1] = redis.call('HGET', reasons, member) or ''
-  redis.call('ZREM', dead, member)
-  redis.call('HDEL', timers, member)
-  redis.call('HDEL', reasons, member)
+  dropped[#dropped + 1] = redis.call('HGET', reasons, place) or ''
+  redis.call('ZREM', dead, place)
+  redis.call('HDEL', timers, place)
+  redis.call('HDEL', reasons, place)
   excess = excess - 1
 end
 return dropped

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from celery_redis_expiry.content import Told, told
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.guard import Guard
-from celery_redis_expiry.keys import Keys, label_of
+from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, Keys, label_of, member_of
 from celery_redis_expiry.scripts import Scripts
 from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.templates import Templates
 from celery_redis_expiry.timer import LATEST, Stored, Timer, Undecodable, as_datetime
 
 #: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
@@ -40,6 +42,7 @@ class ShardBase:
         self.number = keys.shard
         self.owner = owner
         self.shards = shards
+        self.templates = Templates(link, keys)
 
     @property
     def _client(self) -> Any:
@@ -65,7 +68,19 @@ class ShardBase:
             seconds, micros = self.server().time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def _timer(self, member: str, state: str, due: int, ttl: int, now: int, record: bytes) -> Timer:
+    def _members(self, places: Sequence[bytes]) -> list[str]:
+        """The members at these places of a sorted set or hash; "" for one that has gone meanwhile."""
+        compact = [place for place in places if place.startswith(COMPACT)]
+        records = self._client.hmget(self.keys.timers, compact) if compact else []
+        handles = {
+            place: place + record[1 : 1 + HANDLE - PLACE] if record else b""
+            for place, record in zip(compact, records, strict=True)
+        }
+        return [member_of(handles.get(place, place)) for place in places]
+
+    def _timer(
+        self, member: str, state: str, due: int, ttl: int, now: int, stored: Stored | Undecodable
+    ) -> Timer:
         """A timer as users see it.
 
         Arguments:
@@ -77,12 +92,11 @@ class ShardBase:
         # are a millisecond apart now and then
         if ttl >= 0 and abs(now + ttl - due) > 2:
             due = now + ttl
-        label = label_of(member)
-        try:
-            stored = Stored.decode(record)
+        label, what = label_of(member), Told()
+        if isinstance(stored, Undecodable):
+            stored = Stored(label, {})
+        else:
             what = told(stored.content)
-        except Undecodable:
-            stored, what = Stored(label, {}), Told()
         id, guard = stored.id, stored.guard or Guard()
         timeless = state == "parked" or (what.watch is not None and due == LATEST)
         return Timer(

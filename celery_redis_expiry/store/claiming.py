@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoPermissionError
 
 from celery_redis_expiry.guard import Guard
-from celery_redis_expiry.keys import label_of, text
+from celery_redis_expiry.keys import handle, label_of, member_of, text
 from celery_redis_expiry.store.asking import ask
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.timer import Claimed, Stored, Undecodable
@@ -131,27 +131,30 @@ class Claiming(ShardBase):
         args: list[Any] = [token, int(lease * 1000), RECHECK_MS, REMEMBER_MS, k.wake]
         for each in due:
             keys += [k.trigger(each.member), *each.keys]
-            args += [each.member, ("1" if each.expired else "0") + each.guard]
+            args += [handle(each.member), ("1" if each.expired else "0") + each.guard]
         now, taken, guarded, called_off = self._scripts.claim(keys=keys, args=args)
         # lateness is told on Redis's clock up to here, and on the monotonic one from here on
         clock_offset = int(now) / 1000 - time.monotonic()
         by_event = {each.member: each.expired for each in due}
         claims = Claims()
-        for i in range(0, len(taken), 4):
-            member, due_ms = text(taken[i]), int(taken[i + 1])
+        members = [member_of(raw) for raw in taken[::4]]
+        decoded = self.templates.decoded(zip(members, taken[3::4], strict=True))
+        for i, (member, stored) in enumerate(zip(members, decoded, strict=True)):
+            label, due_ms = label_of(member), int(taken[4 * i + 1])
             claims.append(
                 Claimed(
-                    *(member, label_of(member), due_ms, int(taken[i + 2]), taken[i + 3], token),
+                    *(member, label, due_ms, int(taken[4 * i + 2]), stored, token),
+                    id=label if isinstance(stored, Undecodable) else stored.id,
                     shard=self.number,
                     by_event=by_event[member],
                     due_local=due_ms / 1000 - clock_offset,
                 )
             )
         for i in range(0, len(guarded), 2):
-            member = text(guarded[i])
+            member = member_of(guarded[i])
             claims.guarded.append(Guarded(member, by_event[member], _guard(guarded[i + 1])))
         for i in range(0, len(called_off), 3):
-            member = text(called_off[i])
+            member = member_of(called_off[i])
             # a damaged message has lost its task id
             id = text(called_off[i + 1]) or label_of(member)
             claims.called_off.append(CalledOff(member, id, called_off[i + 2] == b"1"))

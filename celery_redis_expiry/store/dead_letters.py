@@ -8,7 +8,7 @@ from itertools import count
 from kombu.utils.json import loads
 
 from celery_redis_expiry.content import told
-from celery_redis_expiry.keys import label_of, new_token, text
+from celery_redis_expiry.keys import handle, label_of, member_of, new_token, place, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.timer import DeadLetter, Stored, Undecodable, as_datetime, as_ms, shown
 
@@ -21,9 +21,14 @@ class DeadLetters(ShardBase):
             names = [name for name, _ in rows]
             reasons = self._client.hmget(self.keys.reasons, names) if rows else []
             records = self._client.hmget(self.keys.timers, names) if rows else []
+            members = self._members(names)
+            decoded = self.templates.decoded(
+                (member, record or b"") for member, record in zip(members, records, strict=True)
+            )
         return [
-            self._letter(name, buried, reason, record)
-            for (name, buried), reason, record in zip(rows, reasons, records, strict=True)
+            self._letter(member, buried, reason, stored)
+            for member, (_, buried), reason, stored in zip(members, rows, reasons, decoded, strict=True)
+            if member
         ]
 
     def all_dead_letters(self, page: int) -> Iterator[DeadLetter]:
@@ -35,16 +40,11 @@ class DeadLetters(ShardBase):
                 return
 
     def _letter(
-        self, name: bytes, buried: float, reason: bytes | None, record: bytes | None = None
+        self, member: str, buried: float, reason: bytes | None, stored: Stored | Undecodable | None = None
     ) -> DeadLetter:
-        member = text(name)
         label = shown(label_of(member) or member)
         why, origin = _told(reason)
-        try:
-            stored = Stored.decode(record or b"")
-            id, task = stored.id, told(stored.content).task
-        except Undecodable:
-            id, task = label, "?"
+        id, task = (stored.id, told(stored.content).task) if isinstance(stored, Stored) else (label, "?")
         return DeadLetter(member, label, as_datetime(as_ms(buried)), why, origin, self.number, id, task)
 
     def trim(self, most: int, age: float, limit: int = 100) -> list[DeadLetter]:
@@ -61,23 +61,23 @@ class DeadLetters(ShardBase):
         k = self.keys
         with self._translated():
             flat = self._scripts.trim(keys=[k.timers, k.dead, k.reasons], args=[most, int(age * 1000), limit])
-        return [self._letter(flat[i], float(flat[i + 1]), flat[i + 2]) for i in range(0, len(flat), 3)]
+        return [
+            self._letter(member_of(flat[i]), float(flat[i + 1]), flat[i + 2]) for i in range(0, len(flat), 3)
+        ]
 
     def retry(self, letter: DeadLetter) -> bool:
         """Make a dead letter a timer again, due at once; False if there is none."""
         k = self.keys
         label = label_of(letter.member)
         with self._translated():
-            record = self._client.hget(k.timers, letter.member) or b""
-            try:
-                id = Stored.decode(record).id
-            except Undecodable:
-                id = label
+            record = self._client.hget(k.timers, place(letter.member)) or b""
+            [stored] = self.templates.decoded([(letter.member, record)])
+            id = stored.id if isinstance(stored, Stored) else label
             name = label if label != id else ""
             return bool(
                 self._scripts.retry(
                     keys=[k.due, k.names, k.ids, k.dead, k.reasons, k.answer(new_token())],
-                    args=[k.wake, REMEMBER_MS, letter.member, name, id],
+                    args=[k.wake, REMEMBER_MS, handle(letter.member), name, id],
                 )
             )
 
@@ -88,7 +88,7 @@ class DeadLetters(ShardBase):
             return bool(
                 self._scripts.discard(
                     keys=[k.timers, k.dead, k.reasons, k.answer(new_token())],
-                    args=[REMEMBER_MS, letter.member],
+                    args=[REMEMBER_MS, handle(letter.member)],
                 )
             )
 

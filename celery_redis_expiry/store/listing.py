@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
-from celery_redis_expiry.keys import label_of, text
+from celery_redis_expiry.keys import label_of, place
 from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store.base import ShardBase
 from celery_redis_expiry.timer import Timer, as_ms
@@ -74,13 +74,19 @@ class Listing(ShardBase):
                 )
             fresh = [(member, score) for member, score in rows if member not in recent]
             if fresh:
-                taken = yield [(text(member), score) for member, score in fresh]
+                taken = yield self.rows(fresh)
                 last = fresh[-1][1]
                 ties = [member for member, score in fresh if score == last]
                 seen, recent = (seen, recent) if last == start else (0, [])
                 seen, recent, start = seen + len(ties) - (taken or 0), [*recent, *ties][-page:], last
             if len(rows) < page + again:
                 return
+
+    def rows(self, raw: Sequence[tuple[bytes, float]]) -> list[Row]:
+        """Members with their scores; one that has fired since its page was read is nobody's row."""
+        with self._translated():
+            members = self._members([place for place, _ in raw])
+        return [(member, score) for member, (_, score) in zip(members, raw, strict=True) if member]
 
     def chosen(self, state: str, rows: Sequence[Row], selection: Selection) -> list[str]:
         """Those of a page's members that are meant."""
@@ -93,26 +99,33 @@ class Listing(ShardBase):
         ]
 
     def _place(self, row: Row) -> Place:
-        return Place(as_ms(row[1]), self.number, row[0].partition(":")[0])
+        at = place(row[0])
+        # in the order of Redis: compact ones come before the others
+        generation = f"!{at.hex()}" if isinstance(at, bytes) else at.partition(":")[0]
+        return Place(as_ms(row[1]), self.number, generation)
 
     def timers_of(self, rows: Sequence[Row], state: str) -> Iterator[tuple[Place, Timer]]:
         """What is known of these members of an index, with their places."""
         k = self.keys
         members = [member for member, _ in rows]
+        places = [place(member) for member in members]
         with self._translated():
             # without a script, which would hold Redis up for a page of large messages
             pipe = self.server().pipeline(transaction=False)
             pipe.time()
-            pipe.hmget(k.timers, members)
+            pipe.hmget(k.timers, places)
             if state == "claimed":
-                pipe.hmget(k.claims, members)
+                pipe.hmget(k.claims, places)
             else:
                 for member in members:
                     pipe.pttl(k.trigger(member))
             (seconds, micros), records, *told = pipe.execute()
+            decoded = self.templates.decoded(
+                (member, record or b"") for member, record in zip(members, records, strict=True)
+            )
         now = int(seconds) * 1000 + int(micros) // 1000
         known = told[0] if state == "claimed" else told
-        for row, record, each in zip(rows, records, known, strict=True):
+        for row, record, stored, each in zip(rows, records, decoded, known, strict=True):
             # one that fired or was cancelled since its page was read has no message any more
             if record is None:
                 continue
@@ -122,7 +135,7 @@ class Listing(ShardBase):
             else:
                 # somebody may have taken the TTL away, or given one, since the index was told
                 due, ttl, now_state = score, int(each), "parked" if each == -1 else "waiting"
-            yield self._place(row), self._timer(member, now_state, as_ms(due), ttl, now, record)
+            yield self._place(row), self._timer(member, now_state, as_ms(due), ttl, now, stored)
 
 
 def _first_due(claim: bytes | None, lease_end: float) -> float:

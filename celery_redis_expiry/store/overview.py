@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from celery_redis_expiry.keys import text
+from celery_redis_expiry.keys import place, text
 from celery_redis_expiry.store.base import ShardBase
+from celery_redis_expiry.timer import Stored, Undecodable
 
 
 def wakings(pacers: Iterable[tuple[bytes, float]], now: int) -> dict[str, float]:
@@ -24,16 +25,17 @@ class Overview(ShardBase):
             pacers = self._client.zrevrange(self.keys.pacers, 0, -1, withscores=True)
             return wakings(pacers, self.now())
 
-    def kept(self, member: str) -> tuple[bytes, str, float | None]:
-        """The stored record of a timer or dead letter, its claim, and the end of its lease, if any."""
-        k = self.keys
+    def kept(self, member: str) -> tuple[Stored | Undecodable, int, str, float | None]:
+        """What is stored of a timer or dead letter, its size in bytes, its claim, and the end of its lease."""
+        k, at = self.keys, place(member)
         with self._translated():
             pipe = self.server().pipeline(transaction=False)
-            pipe.hmget(k.timers, [member])
-            pipe.hmget(k.claims, [member])
-            pipe.zscore(k.claimed, member)
+            pipe.hmget(k.timers, [at])
+            pipe.hmget(k.claims, [at])
+            pipe.zscore(k.claimed, at)
             [record], [claim], lease_end = pipe.execute()
-        return record or b"", text(claim or b""), lease_end
+            [stored] = self.templates.decoded([(member, record or b"")])
+        return stored, len(record or b""), text(claim or b""), lease_end
 
     def size(self) -> int:
         """How many timers and dead letters lie here."""

@@ -35,7 +35,7 @@ class Role(NamedTuple):
 
 
 ROLES = {
-    "producer": Role(("enter", "schedule", "inspect", "cancel"), ("hget", "hmget")),
+    "producer": Role(("enter", "schedule", "inspect", "cancel"), ("hget", "hmget", "zscore")),
     "worker": Role(
         ("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury", "trim"),
         ("hmget", "zrem", "zcard"),
@@ -51,7 +51,10 @@ ROLES = {
             *("enter", "schedule", "inspect", "cancel"),  # whoever reschedules and fires is a producer
             *("retry", "discard", "read", "put", "drop", "recover"),
         ),
-        ("hget", "hmget", "hset", "pttl", "zcard", "zcount", "zrange", "zrangebyscore", "zrevrange", "time"),
+        (
+            *("hget", "hmget", "hset", "pttl", "zcard", "zcount", "zrange", "zrangebyscore", "zrevrange"),
+            *("zscore", "time"),
+        ),
     ),
 }
 #: Without these timers fire, but some of them late.
@@ -181,6 +184,15 @@ def _try_subscribing(client: Any, channel: str) -> Any:
 def _every_key(keys: Keys) -> list[str]:
     return [
         *(keys.namespace, keys.due, keys.parked, keys.timers, keys.names, keys.ids, keys.claimed),
-        *(keys.claims, keys.dead, keys.reasons, keys.pacers, keys.trigger("-:-"), keys.answer("-")),
+        *(
+            keys.claims,
+            keys.dead,
+            keys.reasons,
+            keys.pacers,
+            keys.templates,
+            keys.used,
+            keys.trigger("-:-"),
+            keys.answer("-"),
+        ),
         *(keys.watched("-"), keys.values("-"), keys.leader("-")),
     ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
 
-from celery_redis_expiry.keys import text
 from celery_redis_expiry.store.operators import soonest
 from celery_redis_expiry.store.overview import wakings
 from celery_redis_expiry.store.shard import Shard
@@ -77,12 +76,12 @@ def snapshot(store: Store, *, minutes: int = 0, first: int = 0) -> Snapshot:
 def _timers(shards: list[Shard], heads: Sequence[Any], first: int) -> list[Timer]:
     """Of the first rows of each shard, the first of all."""
     rows = (
-        (score, shard.number, text(member))
+        (score, shard.number, place)
         for shard, head in zip(shards, heads, strict=True)
-        for member, score in head
+        for place, score in head
     )
     return [
         timer
-        for score, number, member in nsmallest(first, rows)
-        for _, timer in shards[number].timers_of([(member, score)], "waiting")
+        for score, number, place in nsmallest(first, rows)
+        for _, timer in shards[number].timers_of(shards[number].rows([(place, score)]), "waiting")
     ]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery_redis_expiry.errors import NotReplicated, StoreUnavailable
-from celery_redis_expiry.keys import label_of, new_token, shard_of, text
+from celery_redis_expiry.keys import found_at, label_of, member_of, new_token, place_of, shard_of
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.operators import Operators
 from celery_redis_expiry.store.shard import Shard
@@ -158,13 +158,23 @@ class Store(Operators):
             pipe = self.link.client.pipeline(transaction=False)
             for shard in self.shards:
                 pipe.hmget(shard.keys.ids, ids)
+            # a compact one lies where its task id says
+            own = [(i, self.home(id), place) for i, id in enumerate(ids) if (place := place_of(id))]
+            for _, home, place in own:
+                pipe.hget(home.keys.timers, place)
+                pipe.zscore(home.keys.dead, place)
             answers = pipe.execute()
-        places: list[tuple[Shard, str] | None] = [None] * len(ids)
-        for shard, members in zip(self.shards, answers, strict=True):
+        found: list[tuple[Shard, str] | None] = [None] * len(ids)
+        told = answers[len(self.shards) :]
+        for (i, home, _), record, buried in zip(own, told[::2], told[1::2], strict=True):
+            handle = found_at(ids[i], record) if buried is None else None
+            if handle:
+                found[i] = home, member_of(handle)
+        for shard, members in zip(self.shards, answers, strict=False):
             for i, member in enumerate(members):
                 if member:
-                    places[i] = shard, text(member)
-        return places
+                    found[i] = shard, member_of(member)
+        return found
 
     def waiting_of(self, ids: Sequence[str]) -> list[str]:
         """Those of these task ids that timers have; any number of them in one round trip to each server."""

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery_redis_expiry.errors import NamespaceTaken, StoreUnavailable
-from celery_redis_expiry.keys import label_of, member, new_token, text
+from celery_redis_expiry.keys import (
+    compact_member,
+    found_at,
+    handle,
+    label_of,
+    member,
+    member_of,
+    new_token,
+    place_of,
+    text,
+    uuid_of,
+)
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.timer import (
     LATEST,
@@ -18,6 +29,10 @@ from celery_redis_expiry.timer import (
 
 #: A name that is replaced by others at every one of so many attempts: something is wrong with the callers.
 CONTENTION = 100
+
+
+#: Answers of the schedule script that stand for all of a call.
+NOTHING_DONE = (b"foreign", b"shards", b"lacking", b"clash")
 
 
 class Users(ShardBase):
@@ -35,12 +50,16 @@ class Users(ShardBase):
         outcomes: list[Outcome | None] = [None] * len(requests)
         todo = list(range(len(requests)))
         expected: dict[int, str] = {}
+        plain: set[int] = set()
         for _ in range(CONTENTION):
-            answers = self._schedule_once([(requests[i], expected.get(i, "")) for i in todo])
+            answers = self._schedule_once([(requests[i], expected.get(i, ""), i in plain) for i in todo])
             again = []
             for i, (status, due, now_current, id, replaced) in zip(todo, answers, strict=True):
                 if status == "again":
                     expected[i] = now_current
+                    again.append(i)
+                elif status == "plain":
+                    plain.add(i)
                     again.append(i)
                 else:
                     # a damaged message has lost its task id
@@ -53,37 +72,73 @@ class Users(ShardBase):
             f"{requests[todo[0]].label!r} was replaced by others {CONTENTION} times meanwhile"
         )
 
-    def _schedule_once(self, batch: list[tuple[Request, str]]) -> list[list[str]]:
+    def _schedule_once(self, batch: list[tuple[Request, str, bool]]) -> list[list[str]]:
+        """Each request with the member that it finds, and whether its own must not be compact."""
+        while True:
+            answers = self._schedule_by(batch)
+            status = text(answers[0][0])
+            if status == "foreign":
+                raise NamespaceTaken(
+                    f"the namespace {self.keys.namespace_name!r} in {self.location.url} belongs to the app "
+                    f"{text(answers[0][2])!r}, this is {self.owner!r}: set another expiry_namespace"
+                )
+            if status == "shards":
+                raise self.recut(text(answers[0][2]))
+            if status not in ("lacking", "clash"):
+                # where nothing was stored, nothing was replaced
+                return [
+                    [text(answer[0]), text(answer[1]), member_of(answer[2]), *map(text, answer[3:]), ""][:5]
+                    for answer in answers
+                ]
+            self.templates.refused(status, answers[0][2])
+
+    def _schedule_by(self, batch: list[tuple[Request, str, bool]]) -> list[list[bytes]]:
         k = self.keys
         keys = [
             k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.namespace,
-            k.answer(new_token()),
+            k.answer(new_token()), k.templates, k.used,
         ]  # fmt: skip
-        args: list[Any] = [self.owner, REMEMBER_MS, k.wake, LATEST, self.shards]
-        for request, expected in batch:
-            new = member(new_token(), request.label)
+        args: list[Any] = []
+        templates = []
+        for request, expected, plain in batch:
+            stored, record = request.stored, b""
+            parts = self.templates.split(stored) if stored is not None else None
+            new = None
+            if not (plain or request.name or (stored is not None and parts is None)):
+                new = compact_member(request.id)
+            new = new or member(new_token(), request.label)
+            if stored is not None and parts is not None:
+                templates.append(parts[0])
+                record = stored.encode_split(new, *parts)
+            elif stored is not None:
+                record = stored.encode()
             keys += [k.trigger(new), k.trigger(expected or new)]
-            record = request.stored.encode() if request.stored else b""
-            args += [request.mode, request.when, new, request.name or "", request.id, expected, record]
+            args += [request.mode, request.when, handle(new), request.name or "", request.id]
+            args += [uuid_of(request.id), handle(expected), record]
             args.append("" if request.max_wait is None else request.max_wait)
+        brought = self.templates.brought(templates)
+        fixed = [self.owner, REMEMBER_MS, k.wake, LATEST, self.shards]
         with self._translated():
-            answers: list[list[bytes]] = self._scripts.schedule(keys=keys, args=args)
-        if answers[0][0] == b"foreign":
-            raise NamespaceTaken(
-                f"the namespace {k.namespace_name!r} in {self.location.url} belongs to the app "
-                f"{text(answers[0][2])!r}, this is {self.owner!r}: set another expiry_namespace"
-            )
-        if answers[0][0] == b"shards":
-            raise self.recut(text(answers[0][2]))
-        # where nothing was stored, nothing was replaced
-        return [[*map(text, answer), ""][:5] for answer in answers]
+            answers: list[list[bytes]] = self._scripts.schedule(keys=keys, args=[*fixed, *brought, *args])
+        if answers[0][0] not in NOTHING_DONE:
+            self.templates.stored(brought)
+        return answers
 
     def find(self, target: str, *, by_name: bool = True) -> str | None:
         """The member for a name (unless `by_name` is False), else for a task id, or None."""
+        k, place = self.keys, place_of(target)
         with self._translated():
-            found = self._client.hget(self.keys.names, target) if by_name else None
-            found = found or self._client.hget(self.keys.ids, target)
-        return text(found) if found else None
+            pipe = self.server().pipeline(transaction=False)
+            pipe.hmget(k.names, [target] if by_name else [""])
+            pipe.hmget(k.ids, [target])
+            if place is not None:
+                pipe.hmget(k.timers, [place])
+                pipe.zscore(k.dead, place)
+            [named], [known], *own = pipe.execute()
+        found = named or known
+        if not found and own and own[1] is None:
+            found = found_at(target, own[0][0])
+        return member_of(found) if found else None
 
     def wait_for_replicas(self, count: int, timeout: float) -> int:
         """Wait until so many replicas have what was stored here until now; returns how many do.
@@ -105,12 +160,13 @@ class Users(ShardBase):
         k = self.keys
         with self._translated():
             answer = self._scripts.inspect(
-                keys=[k.due, k.timers, k.parked, k.claimed, k.claims, k.trigger(found)], args=[found]
+                keys=[k.due, k.timers, k.parked, k.claimed, k.claims, k.trigger(found)], args=[handle(found)]
             )
-        now, state, due, ttl, record = answer
-        if state == b"gone":
-            return None
-        return self._timer(found, state.decode(), as_ms(due), int(ttl), int(now), record)
+            now, state, due, ttl, record = answer
+            if state == b"gone":
+                return None
+            [stored] = self.templates.decoded([(found, record)])
+        return self._timer(found, state.decode(), as_ms(due), int(ttl), int(now), stored)
 
     def cancel(self, members: Sequence[str], token: str) -> list[tuple[str, str]]:
         """Forget those of these timers that wait: for each `cancelled` and its task id, `claimed`, or `gone`.
@@ -127,7 +183,7 @@ class Users(ShardBase):
                     *(k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token)),
                     *(k.namespace, *map(k.trigger, members)),
                 ],
-                args=[REMEMBER_MS, self.shards, *members],
+                args=[REMEMBER_MS, self.shards, *map(handle, members)],
             )
         outcomes = [text(answer).partition(":")[::2] for answer in answers]
         if outcomes[0][0] not in ("cancelled", "claimed", "gone"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.utils.json import dumps
 
-from celery_redis_expiry.keys import text
+from celery_redis_expiry.keys import handle, member_of, text
 from celery_redis_expiry.store.base import ShardBase
 from celery_redis_expiry.store.claiming import RECHECK_MS
 from celery_redis_expiry.timer import Claimed, as_ms
@@ -51,7 +51,7 @@ class Workers(ShardBase):
         k = self.keys
         with self._translated():
             answer = self._scripts.look(
-                keys=[k.due, k.parked, k.claimed, k.pacers, k.namespace],
+                keys=[k.due, k.parked, k.claimed, k.pacers, k.namespace, k.timers],
                 args=[worker, limit, max(1, limit // 4), parked, CAP_MS, STALE_MS, self.shards],
             )
         if len(answer) == 1:
@@ -63,7 +63,7 @@ class Workers(ShardBase):
             lease=as_ms(lease) if lease else None,
             due=_pairs(due),
             newest=_pairs(newest),
-            parked=[text(value) for value in parked_members],
+            parked=[member_of(value) for value in parked_members],
         )
 
     def touch(self, members: Sequence[str]) -> None:
@@ -73,8 +73,8 @@ class Workers(ShardBase):
         k = self.keys
         with self._translated():
             self._scripts.touch(
-                keys=[k.due, k.parked, k.pacers, *map(k.trigger, members)],
-                args=[RECHECK_MS, k.wake, *members],
+                keys=[k.due, k.parked, k.pacers, k.timers, *map(k.trigger, members)],
+                args=[RECHECK_MS, k.wake, *map(handle, members)],
             )
 
     def ack(self, token: str, claims: Sequence[Claimed]) -> int:
@@ -84,7 +84,7 @@ class Workers(ShardBase):
         k = self.keys
         args: list[Any] = [token]
         for claim in claims:
-            args += [claim.member, claim.label, claim.id]
+            args += [handle(claim.member), claim.label, claim.id]
         with self._translated():
             return int(self._scripts.ack(keys=[k.timers, k.names, k.ids, k.claimed, k.claims], args=args))
 
@@ -112,7 +112,7 @@ class Workers(ShardBase):
             return int(
                 self._scripts.release(
                     keys=[k.due, k.claimed, k.claims, k.pacers],
-                    args=[*how, *(claim.member for claim in claims)],
+                    args=[*how, *(handle(claim.member) for claim in claims)],
                 )
             )
 
@@ -122,15 +122,15 @@ class Workers(ShardBase):
         with self._translated():
             lost = self._scripts.prolong(
                 keys=[k.claimed, k.claims],
-                args=[token, int(lease * 1000), *(claim.member for claim in claims)],
+                args=[token, int(lease * 1000), *(handle(claim.member) for claim in claims)],
             )
-        return {text(member) for member in lost}
+        return {member_of(member) for member in lost}
 
     def recover(self, limit: int) -> int:
         """Release what dead workers had claimed; returns how many."""
         k = self.keys
         with self._translated():
-            return len(
+            return int(
                 self._scripts.recover(keys=[k.due, k.claimed, k.claims, k.pacers], args=[limit, k.wake])
             )
 
@@ -142,7 +142,7 @@ class Workers(ShardBase):
                 self._scripts.bury(
                     keys=[k.names, k.ids, k.claimed, k.claims, k.dead, k.reasons],
                     args=[
-                        claim.token, claim.member, claim.label, claim.id,
+                        claim.token, handle(claim.member), claim.label, claim.id,
                         dumps({"reason": reason, "origin": origin}),
                     ],
                 )
@@ -155,4 +155,4 @@ class Workers(ShardBase):
 
 
 def _pairs(flat: list[bytes]) -> list[tuple[str, int]]:
-    return [(text(flat[i]), as_ms(flat[i + 1])) for i in range(0, len(flat), 2)]
+    return [(member_of(flat[i]), as_ms(flat[i + 1])) for i in range(0, len(flat), 2)]

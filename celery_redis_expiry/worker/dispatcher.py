@@ -14,7 +14,7 @@ from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import Store
-from celery_redis_expiry.timer import Claimed, Stored, Undecodable
+from celery_redis_expiry.timer import Claimed, Undecodable
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.backoff import backoff
 from celery_redis_expiry.worker.lanes import Lanes
@@ -158,14 +158,10 @@ class Dispatcher(Loop):
     def _pack(self, token: str, claims: list[Claimed]) -> list[Parcel]:
         parcels = []
         for claim in claims:
-            try:
-                stored = Stored.decode(claim.record)
-            except Undecodable as exc:
-                claim.id = claim.label
-                self._settler.bury(claim, str(exc))
-                continue
-            claim.id = stored.id
-            if self._lanes.was_published(claim.member) and self._publisher.is_apart(self._store):
+            stored = claim.stored
+            if isinstance(stored, Undecodable):
+                self._settler.bury(claim, str(stored))
+            elif self._lanes.was_published(claim.member) and self._publisher.is_apart(self._store):
                 # recovered after a lease in which Redis could not be told: the broker has it
                 self._settler.ack(token, [claim])
             else:

@@ -16,7 +16,7 @@ from redis import exceptions as redis_errors
 
 from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.keys import Channels, text
+from celery_redis_expiry.keys import Channels, member_of, text
 
 #: Seconds of silence after which the connection is asked for a sign of life, and how long it has for it.
 #: A half-open connection is silent for ever.
@@ -111,5 +111,10 @@ class Subscription:
         if place is None:
             return None
         shard, member = place
-        data = text(raw["data"])
+        data = _told(raw["data"])
         return Message("wake", data, shard) if member is None else Message(data, member, shard)
+
+
+def _told(data: bytes) -> str:
+    """What a message says: the name of an event, a time, or "!" and a member, as scripts have it."""
+    return "!" + member_of(data[1:]) if data.startswith(b"!") else text(data)
