@@ -21,7 +21,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 COMPACT = b"\x01"
 #: How many bytes of a handle are the place.
 PLACE = 12
-#: How many bytes, and characters, the generation of a compact member has: it tells those of one task id apart.
+#: How many bytes, and characters, the generation of a compact member has: it tells those of one id apart.
 SHORT, SHORT_TEXT = 4, 6
 #: How many bytes a handle has.
 HANDLE = len(COMPACT) + 16 + SHORT

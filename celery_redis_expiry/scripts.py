@@ -41,8 +41,8 @@ NAMES = (
 
 #: Seconds between two attempts at what is refused for a moment only.
 PAUSE = 0.05
-#: Stands before every script: functions that several of them share.
-PRELUDE = "prelude"
+#: Stand before every script: functions that several of them share.
+PRELUDES = ("members", "templates", "prelude")
 
 
 class Script:
@@ -111,13 +111,13 @@ def is_migrating(exc: Exception) -> bool:
 
 @cache
 def source(name: str) -> str:
-    """The text of one script, or of the prelude."""
+    """The text of one script, or of a prelude."""
     return files("celery_redis_expiry").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def program(name: str) -> str:
     """What Redis is sent for one script, and knows by its SHA1."""
-    return source(PRELUDE) + source(name)
+    return "".join(map(source, (*PRELUDES, name)))
 
 
 def known_by(text: str) -> str:

@@ -4,9 +4,8 @@
 -- ARGV: app remember_ms wake latest_ms shards brought, then as many pairs of a template's name and text (see
 --   `keep_templates`), then per timer: mode when member name id uuid expected record max_wait
 --   mode: replace keep extend raise move, fire (to move only what waits); when: "+ms" from now or "=ms" since the
---   epoch; expected: the member that the caller believes to be the present one ("" for none); its is expected_trigger;
---   uuid: of the task id, \1 and 16 bytes, or ""; max_wait: ms from the first call of a debounce for which its further
---   calls may put it off, "" for no bound
+--   epoch; uuid: see `member_with`; expected: the member that the caller believes to be the present one ("" for none);
+--   its is expected_trigger; max_wait: see `put_off`
 -- RETURNS: per timer {status, due, member, id, replaced}; status: scheduled kept extended exists again missing claimed
 --   late; plain, where it can't be compact; or one for all: foreign shards lacking clash; replaced: the task id of the
 --   timer that made way, "" or absent for none
@@ -19,15 +18,12 @@ local brought = {unpack(ARGV, 7, 6 + 2 * ARGV[6])}
 check({due_index, parked, claimed, used}, {timers, names, ids, claims, namespace, templates})
 local answered = redis.call('GET', answer)
 if answered then return cjson.decode(answered) end
-
 local recorded = redis.call('HMGET', namespace, 'app', 'shards')
-local owner, cut = recorded[1], recorded[2]
-if owner and owner ~= app then return {{'foreign', '0', owner, ''}} end
--- who reckons with another number of shards looks for this timer elsewhere
-if cut and cut ~= shards then return {{'shards', '0', cut, ''}} end
 local problem, about = check_templates(templates, brought)
+if recorded[1] and recorded[1] ~= app then problem, about = 'foreign', recorded[1] end
+-- who reckons with another number of shards looks for this timer elsewhere
+if recorded[2] and recorded[2] ~= shards then problem, about = 'shards', recorded[2] end
 if problem then return {{problem, '0', about, ''}} end
-
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
@@ -37,9 +33,7 @@ local function schedule(k, a)
   local place = place_of(member)
   local only_waiting = mode == 'fire'
   if only_waiting then mode = 'move' end
-
-  local due = tonumber(string.sub(when, 2))
-  if string.sub(when, 1, 1) == '+' then due = now + due end
+  local due = tonumber(string.sub(when, 2)) + (string.sub(when, 1, 1) == '+' and now or 0)
   if due > latest then return {'late', '0', '', ''} end
 
   local by_id = mode == 'move' or name == ''
@@ -50,13 +44,13 @@ local function schedule(k, a)
   if mode == 'move' and not current then return {'missing', '0', '', ''} end
   local beyond_recall = firing or current and is_unsure(redis.call('HGET', claims, place_of(current)))
   if only_waiting and beyond_recall then return {'claimed', '0', current, ''} end
-
   if current == member then return {'scheduled', old_due or string.format('%.0f', due), member, id} end
 
   local status, old_record = 'scheduled', current and (redis.call('HGET', timers, place_of(current)) or '')
   if old_due then
     if mode == 'keep' then return {'kept', old_due, current, id_of(current, old_record)} end
-    if mode == 'raise' or (name == '' and mode ~= 'move') then return {'exists', old_due, current, id_of(current, old_record)} end
+    local exists = mode == 'raise' or (name == '' and mode ~= 'move')
+    if exists then return {'exists', old_due, current, id_of(current, old_record)} end
   end
   -- what the broker may have is left to finish, like what is claimed
   if beyond_recall then old_due = false end
@@ -74,26 +68,17 @@ local function schedule(k, a)
   elseif old_due and current ~= expected then
     return {'again', '0', current, ''}
   end
-  if place ~= member then
-    if mode == 'move' and not templated(record) then return {'plain', '0', '', ''} end
-    -- one that is firing, or a dead letter
-    local free = old_due and place_of(current) == place or redis.call('HEXISTS', timers, place) == 0
-    if not free then return {'plain', '0', '', ''} end
-    if mode == 'move' then record = '\3' .. string.sub(member, 13) .. templated(record) end
-  elseif string.byte(record) == 3 then
-    record = '3:' .. #id .. ':' .. id .. templated(record)
-  end
-  if mode == 'move' and templated(record) then
-    redis.call('ZADD', used, string.format('%.0f', now), string.sub(templated(record), 1, 6))
-  end
-  if max_wait ~= '' then
-    local since = math.min(old_due and since_of(old_record) or now, now)
-    record, due = stamped(record, since), math.min(due, since + max_wait)
-  end
+  -- what is firing, and a dead letter, keeps its place
+  if status == 'extended' then record = rewritten(record, member, id) end
+  local free = place == member or (old_due and place_of(current) == place) or redis.call('HEXISTS', timers, place) == 0
+  if not (record and free) then return {'plain', '0', '', ''} end
+  if max_wait ~= '' then record, due = put_off(record, old_due and old_record, due, max_wait, now) end
   local due_text = string.format('%.0f', due)
-
   -- the first write is one that a full Redis refuses, so that it refuses all of them
-  if not cut then redis.call('HSET', namespace, 'shards', shards) end
+  redis.call('HSET', namespace, 'shards', shards)
+  local old_id = old_due and id_of(current, old_record)
+  if old_due then forget(due_index, parked, timers, claims, expected_trigger, current) end
+  if old_due and redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
   redis.call('HSET', timers, place, record)
   redis.call('ZADD', due_index, due_text, place)
   if due > now then redis.call('SET', trigger, '0', 'PXAT', due_text) end
@@ -101,25 +86,15 @@ local function schedule(k, a)
     redis.call('HSET', names, name, member)
   end
   if place == member then redis.call('HSET', ids, id, member) end
-  local replaced = ''
-  if old_due then
-    local old_id = id_of(current, old_record)
-    if place_of(current) ~= place then
-      forget(due_index, parked, timers, claims, expected_trigger, current)
-    else
-      redis.call('DEL', expected_trigger)
-      redis.call('ZREM', parked, place)
-      redis.call('HDEL', claims, place)
-    end
-    if old_id ~= id then replaced = old_id end
-    if redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
-  end
+  local body = status == 'extended' and templated(record)
+  if body then keep_templates(templates, used, {string.sub(body, 1, 6), ''}, now) end
   -- a key with a past expiry would be deleted without an expired event
   if due <= now then redis.pcall('PUBLISH', wake, '!' .. member) end
-  return {status, due_text, member, id, replaced, due}
+  return {status, due_text, member, id, old_due and old_id ~= id and old_id or '', due}
 end
 
 local outcomes, earliest = {}, nil
+keep_templates(templates, used, brought, now)
 local k = 13
 for a = 7 + #brought, #ARGV, 9 do
   local outcome = schedule(k, a)

@@ -26,7 +26,7 @@ class Overview(ShardBase):
             return wakings(pacers, self.now())
 
     def kept(self, member: str) -> tuple[Stored | Undecodable, int, str, float | None]:
-        """What is stored of a timer or dead letter, its size in bytes, its claim, and the end of its lease."""
+        """What is stored of a timer or dead letter, its size in bytes, its claim, the end of its lease."""
         k, at = self.keys, place(member)
         with self._translated():
             pipe = self.server().pipeline(transaction=False)

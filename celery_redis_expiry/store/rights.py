@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from celery_redis_expiry.keys import Channels, Keys, new_token
-from celery_redis_expiry.scripts import PRELUDE, source
+from celery_redis_expiry.scripts import PRELUDES, source
 
 
 class Role(NamedTuple):
@@ -116,7 +116,7 @@ def _used(role: str, by: str) -> set[str]:
 def _used_in(script: str, by: str) -> set[str]:
     """The commands that a script calls by `call` or `pcall`."""
     text = source(script)
-    for block in source(PRELUDE).split("\n\n"):
+    for block in reversed("\n".join(map(source, PRELUDES)).split("\n\n")):
         if f"{block.partition('local function ')[2].partition('(')[0]}(" in text:
             text += block
     return {name.lower() for name in re.findall(rf"redis\.{by}\('([A-Z]+)'", text)}

@@ -59,8 +59,6 @@ def guarded(shard: Shard) -> list[Guarded]:
 
 def claim(shard: Shard, token: str = "token", lease: float = 60) -> Claims:
     claims = shard.claim_guarded(guarded(shard), token=token, lease=lease)
-    for each in claims:
-        each.id = Stored.decode(each.record).id
     return claims
 
 
