@@ -95,10 +95,11 @@ class Stored:
         content, version = self.content, WHOLE
         if self.guard is not None:
             content, version = {**content, "guard": self.guard.encode()}, GUARDED
+        text = str(dumps(content))
         if self.since is not None:
-            # where the script would have written it
-            content = {"since": self.since, **content}
-        return self._head(version) + str(dumps(content)).encode()
+            # as the script would have written it
+            text = f'{{"since":{self.since},{text[1:]}'
+        return self._head(version) + text.encode()
 
     def split(self) -> tuple[Template, bytes] | None:
         """Its template, and what differs; None where it must be stored whole."""

@@ -36,7 +36,7 @@ local function put(trigger, a)
     local namesake = named == '1' and redis.call('HGET', names, label)
     if not waits(namesake) then namesake = known == '1' and member_with(ids, timers, id, uuid) end
     if waits(namesake) then return {'taken', namesake} end
-    if place ~= member and redis.call('HEXISTS', timers, place) == 1 then return {'plain', member} end
+    if place ~= member and redis.call('HGET', timers, place) then return {'plain', member} end
   end
   -- the first write is one that a full Redis refuses, so that it refuses all of them
   redis.call('HSET', timers, place, record)

@@ -70,7 +70,7 @@ local function schedule(k, a)
   end
   -- what is firing, and a dead letter, keeps its place
   if status == 'extended' then record = rewritten(record, member, id) end
-  local free = place == member or (old_due and place_of(current) == place) or redis.call('HEXISTS', timers, place) == 0
+  local free = place == member or (old_due and place_of(current) == place) or not redis.call('HGET', timers, place)
   if not (record and free) then return {'plain', '0', '', ''} end
   if max_wait ~= '' then record, due = put_off(record, old_due and old_record, due, max_wait, now) end
   local due_text = string.format('%.0f', due)

@@ -69,11 +69,11 @@ class ShardBase:
         return int(seconds) * 1000 + int(micros) // 1000
 
     def _members(self, places: Sequence[bytes]) -> list[str]:
-        """The members at these places of a sorted set or hash; "" for one that has gone meanwhile."""
+        """The members at these places of a sorted set or hash; of one that has gone meanwhile, the place."""
         compact = [place for place in places if place.startswith(COMPACT)]
         records = self._client.hmget(self.keys.timers, compact) if compact else []
         handles = {
-            place: place + record[1 : 1 + HANDLE - PLACE] if record else b""
+            place: place + (record or b"")[1 : 1 + HANDLE - PLACE]
             for place, record in zip(compact, records, strict=True)
         }
         return [member_of(handles.get(place, place)) for place in places]

@@ -28,7 +28,6 @@ class DeadLetters(ShardBase):
         return [
             self._letter(member, buried, reason, stored)
             for member, (_, buried), reason, stored in zip(members, rows, reasons, decoded, strict=True)
-            if member
         ]
 
     def all_dead_letters(self, page: int) -> Iterator[DeadLetter]:

@@ -83,10 +83,10 @@ class Listing(ShardBase):
                 return
 
     def rows(self, raw: Sequence[tuple[bytes, float]]) -> list[Row]:
-        """Members with their scores; one that has fired since its page was read is nobody's row."""
+        """The rows of an index, as Redis has them, with the members that stand there."""
         with self._translated():
             members = self._members([place for place, _ in raw])
-        return [(member, score) for member, (_, score) in zip(members, raw, strict=True) if member]
+        return [(member, score) for member, (_, score) in zip(members, raw, strict=True)]
 
     def chosen(self, state: str, rows: Sequence[Row], selection: Selection) -> list[str]:
         """Those of a page's members that are meant."""

@@ -25,7 +25,7 @@ class Moving(ShardBase):
         """Members of `due`, `parked` or `dead`, by their order there."""
         with self._translated():
             rows = self._client.zrange(getattr(self.keys, home), offset, offset + count - 1)
-            return [member for member in self._members(rows) if member]
+            return self._members(rows)
 
     def read(self, home: str, members: Sequence[str]) -> list[Lain]:
         """What lies of these members, of those that are at `home`: `due`, `parked` or `dead`.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import group
 
-from celery_redis_expiry import schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry import get_timer, schedule_many_on_expiry, schedule_on_expiry
 from tests.documented_acl import CONFIGURES, OPERATOR, PRODUCER, WORKER, denied, forget_denied, make_user
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
@@ -60,8 +60,9 @@ class Stage:
     def trigger(self, seconds: float) -> str:
         """Schedule one; answers its trigger key."""
         timer = schedule_on_expiry(self.producer.record("one"), seconds=seconds)
-        member = self.full.redis.hget(self.full.key("ids"), timer.id)
-        return self.full.key(f"trigger:{member}")
+        found = get_timer(timer)
+        assert found is not None
+        return found.trigger_key
 
     def queued(self) -> int:
         return int(self.full.queues.llen("celery"))

@@ -268,9 +268,9 @@ class Lives(RuleBasedStateMachine):
         claims += allowed
         for claim in claims:
             timer = self.model.timers[claim.member]
-            stored = Stored.decode(claim.record)
-            claim.id = stored.id
+            stored = claim.stored
             assert timer.claim
+            assert isinstance(stored, Stored)
             assert (stored.id, stored.content["task"]) == (timer.id, timer.content)
             assert claim.attempts == timer.claim.attempts
             assert abs(claim.due + self.skew - timer.claim.due) < SAME

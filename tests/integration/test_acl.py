@@ -26,7 +26,7 @@ from celery_redis_expiry import (
 from celery_redis_expiry.keys import PROBE, new_token
 from celery_redis_expiry.selection import STATES, Selection
 from celery_redis_expiry.store import Shard, Store, purge, reshard, snapshot, store_of
-from celery_redis_expiry.timer import Claimed, Stored
+from celery_redis_expiry.timer import Claimed
 from celery_redis_expiry.transfer import exported, imported
 from celery_redis_expiry.worker import notifications, subscription
 from celery_redis_expiry.worker.notifications import Notifications
@@ -97,7 +97,7 @@ class Bench:
     def timer(self, seconds: float = 0, **arguments: Any) -> str:
         """A timer of the full user's; answers its member."""
         result = schedule_on_expiry(self.full.record(1), seconds=seconds, **arguments)
-        member = self.full.redis.hget(self.full.key("ids"), result.id)
+        member = store_of(self.full.app).home(result.id).find(result.id)
         assert member
         if not seconds:
             time.sleep(0.003)  # a key lives until now > due
@@ -105,8 +105,6 @@ class Bench:
 
     def claim(self, member: str, lease: float = 60.0) -> list[Claimed]:
         claims = self.all.claim([(member, True)], token=new_token(), lease=lease)
-        for each in claims:
-            each.id = Stored.decode(each.record).id
         assert claims
         return claims
 

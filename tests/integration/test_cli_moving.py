@@ -85,7 +85,7 @@ def lying(site: Site, database: int) -> dict[str, Any]:
     for entry in keys.values():
         if "expires_ms" in entry:
             entry["expires_ms"] = "some time"
-    return {name: entry for name, entry in keys.items() if name not in ("namespace", "pacers")}
+    return {name: entry for name, entry in keys.items() if name not in ("namespace", "pacers", "used")}
 
 
 def exported(site: Site, file: Path) -> list[Any]:

@@ -15,8 +15,8 @@ from tests.servers.redis import RedisServer
 from tests.servers.resp import Command
 from tests.site import Site
 
-ONE = {"due": 1, "timers": 1, "ids": 1, "trigger": 1}
-NAMED = {**ONE, "names": 1}
+ONE = {"due": 1, "timers": 1, "trigger": 1}
+NAMED = {**ONE, "names": 1, "ids": 1}
 
 
 def is_script(command: Command) -> bool:

@@ -16,7 +16,7 @@ from celery_redis_expiry import (
     schedule_many_on_expiry,
     schedule_on_expiry,
 )
-from celery_redis_expiry.keys import label_of
+from celery_redis_expiry.keys import label_of, place
 from celery_redis_expiry.store import Store, Unready, reshard, store_of
 from celery_redis_expiry.store.moving import Moving
 from tests.servers.redis import RedisServer
@@ -61,7 +61,7 @@ def told(app: Celery, label: str) -> Any:
 def bury(store: Store, label: str) -> None:
     shard = store.home(label)
     member = shard.find(label)
-    shard.link.client.zadd(shard.keys.due, {member: 1})
+    shard.link.client.zadd(shard.keys.due, {place(member): 1})
     shard.link.client.delete(shard.keys.trigger(member))
     [claim] = shard.claim([(str(member), False)], token="t", lease=60)
     claim.id = label

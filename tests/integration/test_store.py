@@ -12,7 +12,7 @@ from celery import Celery
 from celery_redis_expiry import NamespaceTaken, StoreFull, cancel, get_timer, reschedule, schedule_on_expiry
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.store import Shard, store_of
-from celery_redis_expiry.timer import Claimed, Stored
+from celery_redis_expiry.timer import Claimed
 from tests.servers.redis import RedisServer
 
 

@@ -142,7 +142,7 @@ class New:
 
     def claim(self, token: str, members: list[str], lease: float = LEASE) -> list[Claim]:
         claims = self.shard.claim([(each, True) for each in members], token=token, lease=lease)
-        return [(each.member, each.due, each.attempts, Stored.decode(each.record).id) for each in claims]
+        return [(each.member, each.due, each.attempts, each.id) for each in claims]
 
     def prolong(self, token: str, claims: list[Claim]) -> set[str]:
         return self.shard.prolong(token, [self._claimed(token, claim) for claim in claims], LEASE)

@@ -66,7 +66,13 @@ class RedisServer:
         return f"redis://{login}127.0.0.1:{port or self.port}/{database}"
 
     def client(self, database: int = 0) -> redis.Redis:
-        return redis.Redis(port=self.port, db=database, decode_responses=True, socket_timeout=10)
+        return redis.Redis(
+            port=self.port,
+            db=database,
+            decode_responses=True,
+            encoding_errors="surrogateescape",
+            socket_timeout=10,
+        )
 
     def raw_client(self, database: int = 0) -> redis.Redis:
         """One that answers bytes."""
