@@ -29,6 +29,7 @@ NAMES = (
     "look",
     "note",
     "prolong",
+    "prune",
     "put",
     "read",
     "recover",

@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 
 from celery_redis_expiry.doctor.patient import Patient, Server
 from celery_redis_expiry.doctor.report import Finding, fail, ok, warn
-from celery_redis_expiry.store.rights import FIGURES, PUNCTUALITY, may_listen, missing, rights_of
+from celery_redis_expiry.store.rights import FIGURES, PUNCTUALITY, TIDINESS, may_listen, missing, rights_of
 
 
 def rights(server: Server, patient: Patient) -> Finding:
@@ -23,11 +23,13 @@ def rights(server: Server, patient: Patient) -> Finding:
     remedy = f"ACL SETUSER {user} {' '.join(lacking)}"
     channels = {f"&{channel}" for channel in server.channels.patterns}
     names = {rule.lstrip("+") for rule in lacking}
-    if names - PUNCTUALITY - FIGURES - channels:
+    if names - PUNCTUALITY - FIGURES - TIDINESS - channels:
         return fail(text, remedy, **data)
     if names & FIGURES:
         text += "; how many timers are overdue can't be told"
-    if names - FIGURES:
+    if names & TIDINESS:
+        text += "; templates that no timer has any more stay in Redis"
+    if names - FIGURES - TIDINESS:
         text += "; timers fire, but those that nobody is told of up to a minute late"
     return warn(text, remedy, **data)
 

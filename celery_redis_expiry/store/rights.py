@@ -25,7 +25,7 @@ class Role(NamedTuple):
         scripts: by their names.
         calls: the rights that its calls need beside those of the scripts.
         listening: those that only listening needs; without them timers fire all the same.
-        counting: those that only its figures need; the same.
+        counting: those that only its figures, and tidiness, need; the same.
     """
 
     scripts: tuple[str, ...]
@@ -37,10 +37,10 @@ class Role(NamedTuple):
 ROLES = {
     "producer": Role(("enter", "schedule", "inspect", "cancel"), ("hget", "hmget", "zscore")),
     "worker": Role(
-        ("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury", "trim"),
+        ("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury", "trim", "prune"),
         ("hmget", "zrem", "zcard"),
         ("set", "exists", "ping", "psubscribe"),
-        ("time", "zcount"),
+        ("time", "zcount", "hscan"),
     ),
     "watcher": Role(
         ("lead", "note", "agenda", "deliver", "fall_due"),
@@ -61,6 +61,8 @@ ROLES = {
 PUNCTUALITY = {"publish", "psubscribe"}
 #: Without these they fire on time, and nobody is told how many are overdue.
 FIGURES = {"zcount"}
+#: Without these they fire on time, and templates that no timer has any more stay in Redis.
+TIDINESS = {"hscan"}
 
 #: How each right is tried on a key that does not exist, so that nothing is changed.
 TRIALS: dict[str, tuple[str, ...]] = {
@@ -73,6 +75,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "exists": ("EXISTS", "KEY"),
     "pttl": ("PTTL", "KEY"),
     "hlen": ("HLEN", "KEY"),
+    "hscan": ("HSCAN", "KEY", "0"),
     "hget": ("HGET", "KEY", "field"),
     "hmget": ("HMGET", "KEY", "field"),
     "hset": ("HSET", "KEY", "field", "value", "field"),  # a value is missing

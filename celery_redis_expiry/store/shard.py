@@ -7,10 +7,13 @@ from celery_redis_expiry.store.listing import Listing
 from celery_redis_expiry.store.moving import Moving
 from celery_redis_expiry.store.namespace import Namespace
 from celery_redis_expiry.store.overview import Overview
+from celery_redis_expiry.store.pruning import Pruning
 from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.store.watched import Watched
 from celery_redis_expiry.store.workers import Workers
 
 
-class Shard(Namespace, Users, Claiming, Workers, DeadLetters, Overview, Listing, Moving, Watched, KeyTimers):
+class Shard(
+    Namespace, Users, Claiming, Workers, DeadLetters, Overview, Listing, Moving, Watched, KeyTimers, Pruning
+):
     """The timers of one shard."""

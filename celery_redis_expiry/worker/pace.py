@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import RECHECK_MS, Look, Shard
@@ -37,7 +37,7 @@ class Pace:
         *,
         announced: str,
         batch: int,
-        sweep: Callable[[Shard], None],
+        sweeps: Sequence[Callable[[Shard], None]],
         figures: Figures,
     ) -> None:
         self._shard = shard
@@ -46,7 +46,7 @@ class Pace:
         self._hearing = hearing
         self._announced = announced
         self._batch = batch
-        self._sweep = sweep
+        self._sweeps = sweeps
         self._figures = figures
         self._touched: dict[str, float] = {}
         self._swept = -RECHECK_MS / 1000
@@ -61,7 +61,8 @@ class Pace:
         self._clock_offset = look.now / 1000 - (before + now) / 2
         if sweep:
             self._swept = now
-            self._sweep(self._shard)
+            for each in self._sweeps:
+                each(self._shard)
         if look.lease is not None and look.lease < look.now:
             recovered = self._shard.recover(self._batch)
             if recovered:

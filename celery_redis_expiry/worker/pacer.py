@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
@@ -24,7 +24,7 @@ class Pacer(Loop):
         hearing: what is heard of a shard: whether its events are proven to arrive, and its wake-ups.
         worker: the name under which it announces when it will wake.
         batch: how many timers at most in one pass.
-        sweep: called for a shard once a minute.
+        sweeps: called for a shard once a minute.
         figures: that count what is recovered.
     """
 
@@ -38,7 +38,7 @@ class Pacer(Loop):
         *,
         worker: str,
         batch: int,
-        sweep: Callable[[Shard], None],
+        sweeps: Sequence[Callable[[Shard], None]],
         figures: Figures,
     ) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Pacer(Loop):
         # a restarted worker may have the name of one that is still stopping
         announced = f"{worker}:{new_token()}"
         self._paces = [
-            Pace(shard, lanes, hearing, announced=announced, batch=batch, sweep=sweep, figures=figures)
+            Pace(shard, lanes, hearing, announced=announced, batch=batch, sweeps=sweeps, figures=figures)
             for shard in store.shards
         ]
         self._outages = Outages(self.name, len(self._paces))

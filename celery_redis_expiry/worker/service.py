@@ -20,6 +20,7 @@ from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.pacer import Pacer
+from celery_redis_expiry.worker.pruner import Pruner
 from celery_redis_expiry.worker.publishing import Publisher
 from celery_redis_expiry.worker.reporting.figures import Figures
 from celery_redis_expiry.worker.reporting.glance import Glance
@@ -102,6 +103,7 @@ class Service:
         settings, store = self.settings, self.store
         lanes = Lanes(len(store.shards))
         bounds = Bounds(int(settings.dead_letter_limit), settings.dead_letter_age)
+        pruner = Pruner()
         publisher = Publisher(self.app)
 
         def settler() -> Settler:
@@ -133,7 +135,7 @@ class Service:
             hearing,
             worker=self.worker,
             batch=int(settings.batch_size),
-            sweep=bounds.sweep,
+            sweeps=(bounds.sweep, pruner.step),
             figures=self.figures,
         )
         hearing.poke = pacer.poke

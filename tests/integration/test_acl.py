@@ -370,6 +370,18 @@ def bury(bench: Bench) -> Act:
     return lambda: bench.entered().bury(claimed, "no reason", "worker")
 
 
+def prune(bench: Bench) -> Act:
+    bench.timer(600)
+
+    def act() -> None:
+        worker = bench.entered()
+        refs = worker.unused(-60, 10)
+        assert refs == worker.templates_of(0)[1]
+        assert worker.prune(refs, worker.now() + 60_000) == 1
+
+    return act
+
+
 def withdraw(bench: Bench) -> Act:
     bench.all.look("worker", limit=10, parked=0)
     return lambda: bench.entered().withdraw("worker")
@@ -428,6 +440,7 @@ WORKS = calls(
     release,
     recover,
     bury,
+    prune,
     withdraw,
     listen,
     prove_notifications,

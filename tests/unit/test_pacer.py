@@ -57,7 +57,7 @@ def parts() -> tuple[Any, Lanes, Any, Pace]:
     shard: Any = FakeShard()
     hearing: Any = FakeHearing()
     lanes = Lanes()
-    pace = Pace(*(shard, lanes, hearing), announced="w", batch=5, sweep=lambda _: None, figures=shard.figures)
+    pace = Pace(*(shard, lanes, hearing), announced="w", batch=5, sweeps=[], figures=shard.figures)
     return shard, lanes, hearing, pace
 
 
