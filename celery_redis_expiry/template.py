@@ -106,9 +106,9 @@ def split(content: Mapping[str, Any], id: str) -> tuple[Template, bytes] | None:
     """The template of a stored message, and what differs; None where it must be stored whole."""
     if content.get("kind") != "message" or set(content) - CONTENT:
         return None
-    arguments = content["arguments"]
-    headers = arguments.get("headers")
-    if not isinstance(headers, dict) or headers.get("id") != id or headers.get("stamps"):
+    arguments = content.get("arguments")
+    headers = arguments.get("headers") if isinstance(arguments, Mapping) else None
+    if arguments is None or not isinstance(headers, dict) or headers.get("id") != id or headers.get("stamps"):
         return None
     argsrepr, kwargsrepr = headers.get("argsrepr"), headers.get("kwargsrepr")
     if not isinstance(argsrepr, str) or not isinstance(kwargsrepr, str):

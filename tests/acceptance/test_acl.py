@@ -9,6 +9,7 @@ import pytest
 from celery import group
 
 from celery_redis_expiry import get_timer, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry.keys import place
 from tests.documented_acl import CONFIGURES, OPERATOR, PRODUCER, WORKER, denied, forget_denied, make_user
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
@@ -123,7 +124,7 @@ def test_an_expiry_worker_in_all_that_befalls_it(stage: Stage, broker: Proxy) ->
 
     # a record that nobody can read
     member = stage.trigger(1).partition(":trigger:")[2]
-    redis.hset(key("timers"), member, "\x01no message at all")
+    redis.hset(key("timers"), place(member), "\x01no message at all")
     eventually(lambda: stage.full.dead() == 1, what="a dead letter")
 
     # other clients move, park and wake trigger keys

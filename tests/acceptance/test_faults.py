@@ -46,7 +46,7 @@ def broker_proxy() -> Iterator[Callable[[int], Proxy]]:
 
 def test_killed_while_all_fall_due(site: Site) -> None:
     first = site.expiry("first")
-    schedule(site, 1.0, over=1.0)
+    schedule(site, 3.0, over=1.0)
     first.kill()
     eventually(lambda: past_the_last(site), what="all due, nobody up")
     assert site.waiting() == MANY
