@@ -98,6 +98,8 @@ class Template:
             headers.update(loads("{" + extra.decode() + "}"))
         arguments["headers"] = headers
         arguments["correlation_id"] = id
+        if self.prefix and rest[:1] + rest[-1:] not in (b"[]", b"[}"):
+            raise ValueError("its arguments are cut off")
         body: Any = rest if self.prefix is None else f"{self.prefix}{rest.decode()}{self.suffix}"
         return {**self.content, "body": body, "arguments": arguments}
 

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 from hypothesis import strategies as st
 
+from celery_redis_expiry.template import Template
 from celery_redis_expiry.timer import Stored
 
 #: Scores of a sorted set that no clock says: never to come, or long gone.
@@ -78,6 +79,12 @@ class Victim:
     def key(self, name: str) -> str:
         return self.base + name
 
+    def stored(self) -> Stored:
+        record = self.client.hget(self.key("timers"), self.member) or b""
+        texts = self.client.hvals(self.key("templates"))
+        templates = {each.ref: each for each in map(Template.read, texts)}
+        return Stored.decode(record, self.member.decode(), templates)
+
     @property
     def trigger(self) -> bytes:
         return self.key("trigger:").encode() + self.member
@@ -130,8 +137,9 @@ class Prefix(Damage):
 
 @dataclass(frozen=True)
 class Truncated(Damage):
+    """By a template a message may be whole JSON without its end."""
+
     part: float
-    dead = True
 
     def apply(self, victim: Victim) -> None:
         record = victim.client.hget(victim.key("timers"), victim.member) or b""
@@ -147,7 +155,7 @@ class Mutated(Damage):
     gone: bool
 
     def apply(self, victim: Victim) -> None:
-        stored = Stored.decode(victim.client.hget(victim.key("timers"), victim.member) or b"")
+        stored = victim.stored()
         content = copy.deepcopy(stored.content)
         places = list(_places(content))
         container, index = places[self.choice % len(places)]
@@ -170,7 +178,7 @@ class Part(Damage):
         return self.name == "kind"
 
     def apply(self, victim: Victim) -> None:
-        stored = Stored.decode(victim.client.hget(victim.key("timers"), victim.member) or b"")
+        stored = victim.stored()
         content = copy.deepcopy(stored.content)
         (content if self.name in content else content["arguments"])[self.name] = self.value
         victim.client.hset(victim.key("timers"), victim.member, _record(stored.id, content))
