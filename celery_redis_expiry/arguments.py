@@ -123,6 +123,8 @@ def _checked_text(argument: str, text: Any) -> str:
 
 def checked_guard(unless_exists: Any, only_if_exists: Any) -> Guard | None:
     """The guard that both make, or None where there is none."""
+    if unless_exists is None and only_if_exists is None:
+        return None
     guard = Guard(
         _checked_keys("unless_exists", unless_exists), _checked_keys("only_if_exists", only_if_exists)
     )

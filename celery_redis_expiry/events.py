@@ -32,14 +32,13 @@ SOON = 1.0
 
 def publish_scheduled(app: Any, stored: Sequence[tuple[Prepared, Outcome]]) -> None:
     """Tell of what was just scheduled, extended and replaced."""
-    if not app.conf.task_send_sent_event:
-        return
     sent = [
         (event, outcome)
         for prepared, outcome in stored
         if outcome.status == "scheduled"
         for event in prepared.events
     ]
+    # none where `task_send_sent_event` is off
     if sent:
         with _forgiving("scheduled"):
             with app.producer_or_acquire() as producer:

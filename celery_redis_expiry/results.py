@@ -9,7 +9,7 @@ from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry.arguments import checked_when
 from celery_redis_expiry.changing import cancel_timer, move_timer
-from celery_redis_expiry.messages import WaitingGroupResult
+from celery_redis_expiry.messages import Prepared, WaitingGroupResult
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Timer
 
@@ -74,20 +74,20 @@ class ScheduledGroupResult(_Timed, WaitingGroupResult):
         )
 
 
-def scheduled(result: Any, app: Any, id: str | None = None) -> ScheduledResult | ScheduledGroupResult:
-    """Turn a result as Celery gave it into a scheduled one.
+def scheduled(prepared: Prepared, app: Any, id: str) -> ScheduledResult | ScheduledGroupResult:
+    """The result of a timer.
 
     Arguments:
-        id: the task id of the timer that has the name now, where that is an older one
-            (`if_exists` keep or extend).
+        id: the task id of the timer that has the name now: an older one's with `if_exists` keep or extend.
     """
-    if id is not None and id != result.id:
+    result = prepared.result
+    if id != prepared.stored.id:
         return ScheduledResult(id, app=app)
     if isinstance(result, GroupResult):
         # a barrier of its own would subscribe to every member
         return ScheduledGroupResult(
             result.id, result.results, parent=result.parent, app=app, ready_barrier=result._on_full
         )
-    timed = ScheduledResult(result.id, parent=result.parent, app=app)
-    timed.ignored = getattr(result, "ignored", False)
+    timed = ScheduledResult(id, parent=result and result.parent, app=app)
+    timed.ignored = prepared.ignored
     return timed

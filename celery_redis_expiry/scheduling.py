@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +25,7 @@ from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
 from celery_redis_expiry.store import store_of
-from celery_redis_expiry.timer import LATEST, Request, Timer
+from celery_redis_expiry.timer import LATEST, Request, Stored, Timer
 from celery_redis_expiry.watched_key import due_of_key
 
 #: When a timer is due that waits for a key, and not for a time.
@@ -95,14 +94,15 @@ def schedule_on_expiry(
     store = store_of(app)
     prepared = prepare(signature, app)
     if watched is not None:
-        prepared.stored.content["watch"] = {"key": watched, "due": due_of_key(app, watched)}
+        key_timer = {"key": watched, "due": due_of_key(app, watched)}
+        prepared.stored = Stored(prepared.stored.id, {**prepared.stored.content, "watch": key_timer})
     request = request_of(prepared, when, if_exists, name, bound, guard)
     [outcome] = store.schedule([request])
     outcome.raise_for_status()
     if watched is not None:
         store.tell_of_key_timer(outcome)
     publish_scheduled(app, [(prepared, outcome)])
-    return scheduled(prepared.result, app, outcome.id)
+    return scheduled(prepared, app, outcome.id)
 
 
 def cancel(target: Any, *, app: Any = None) -> bool:
@@ -156,6 +156,8 @@ def get_timer(target: Any, *, app: Any = None) -> Timer | None:
 def request_of(
     prepared: Prepared, when: str, mode: str, name: str | None, max_wait: int | None, guard: Guard | None
 ) -> Request:
-    stored = replace(prepared.stored, guard=guard)
+    stored = prepared.stored
+    if guard is not None:
+        stored = Stored(stored.id, stored.content, guard)
     # a name that is the task id says nothing more than the task id does
     return Request(stored, when, mode, name if name != stored.id else None, stored.id, max_wait)

@@ -141,10 +141,21 @@ def split(content: Mapping[str, Any], id: str) -> tuple[Template, bytes] | None:
     )
     if template is None:
         return None
+    reprs = argsrepr, kwargsrepr
+    return template, rest_of(middle, *reprs, dumps(extra)[1:-1] if extra else "", in_json=bool(prefix))
+
+
+def rest_of(middle: Any, argsrepr: str, kwargsrepr: str, extra: str = "", *, in_json: bool = True) -> bytes:
+    """What one message has beside its template.
+
+    Arguments:
+        middle: of its body: text in JSON (`in_json`), or what a serializer made.
+        extra: its further headers, as they stand in a JSON object.
+    """
     flags, rest = 0, b""
-    if prefix and like_json(middle, comma=False) == argsrepr:
+    if in_json and like_json(middle, comma=False) == argsrepr:
         flags |= LIKE_JSON
-    elif prefix and like_json(middle, comma=True) == argsrepr:
+    elif in_json and like_json(middle, comma=True) == argsrepr:
         flags |= LIKE_JSON | COMMA
     else:
         rest += _escaped(argsrepr)
@@ -153,8 +164,8 @@ def split(content: Mapping[str, Any], id: str) -> tuple[Template, bytes] | None:
         rest += _escaped(kwargsrepr)
     if extra:
         flags |= EXTRA
-        rest += dumps(extra)[1:-1].encode() + b"\0"
-    return template, bytes([flags]) + rest + (middle if isinstance(middle, bytes) else middle.encode())
+        rest += extra.encode() + b"\0"
+    return bytes([flags]) + rest + (middle if isinstance(middle, bytes) else middle.encode())
 
 
 def like_json(middle: str, *, comma: bool) -> str:

@@ -10,10 +10,11 @@ from kombu.exceptions import EncodeError, OperationalError
 from celery_redis_expiry.errors import ExpiryError, InvalidTimer
 from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare_canvas
 from celery_redis_expiry.messages.group_result import WaitingGroupResult
+from celery_redis_expiry.messages.kinds import Kinds
 from celery_redis_expiry.messages.prepared import Prepared
 from celery_redis_expiry.messages.recording import message, record
 
-__all__ = ["Prepared", "WaitingGroupResult", "apply_canvas", "message", "prepare"]
+__all__ = ["Kinds", "Prepared", "WaitingGroupResult", "apply_canvas", "message", "prepare"]
 
 #: Options that would change where or when the message goes, beside the timer's own.
 FORBIDDEN = {
@@ -25,17 +26,24 @@ FORBIDDEN = {
 }
 
 
-def prepare(signature: Signature, app: Any) -> Prepared:
+def prepare(signature: Signature, app: Any, kinds: Kinds | None = None) -> Prepared:
     """Make a signature ready for the store.
+
+    Arguments:
+        kinds: of the app, by a caller that has many signatures; default: made for this one.
 
     Raises:
         InvalidTimer: it can't be kept for later; says why and what to do.
     """
-    for option, remedy in FORBIDDEN.items():
-        if signature.options.get(option) is not None:
+    options = signature["options"]
+    for option in FORBIDDEN.keys() & options if options else ():
+        if options[option] is not None:
+            remedy = FORBIDDEN[option]
             raise InvalidTimer(f"the signature carries {option}: a timer has one due time, {remedy}")
     try:
-        return prepare_canvas(signature, app) if is_canvas(signature) else record(signature, app)
+        if is_canvas(signature):
+            return prepare_canvas(signature, app)
+        return (kinds or Kinds(app)).prepare(signature) or record(signature, app)
     except (ExpiryError, OperationalError):
         raise
     except EncodeError as exc:

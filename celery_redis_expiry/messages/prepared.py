@@ -25,10 +25,12 @@ class Prepared:
 
     Attributes:
         stored: what to keep.
-        result: the result as Celery gives it: an AsyncResult or a GroupResult.
+        result: the result as Celery gave it: an AsyncResult or a GroupResult; None for a plain one.
+        ignored: whether nobody wants the result.
         events: task-sent events that Celery wanted to publish: (body, arguments of `publish`).
     """
 
     stored: Stored
-    result: Any
+    result: Any = None
+    ignored: bool = False
     events: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)

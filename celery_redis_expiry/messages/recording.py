@@ -84,11 +84,15 @@ def record(signature: Signature, app: Any) -> Prepared:
     if "ignore_result" in headers:
         headers["ignore_result"] = ignored
     arguments["headers"] = headers
-    if not ignored:
-        _await_result(app, id)
+    awaited = awaits_call(app.backend)
+    if not ignored and awaited:
+        with app.producer_or_acquire() as producer:
+            app.backend.on_task_call(producer, id)
+    if not awaited and arguments.get("reply_to") == app.thread_oid:
+        # the thread's queue for replies, which nobody reads: messages of all threads shall have one template
+        arguments["reply_to"] = app.oid
     # an apply_async of the user's own may return anything
     result = result if isinstance(result, AsyncResult) else app.AsyncResult(id)
-    result.ignored = bool(ignored)
 
     payload, content_type, content_encoding = recorder.serialize(body, arguments)
     exchange = arguments.get("exchange")
@@ -107,7 +111,7 @@ def record(signature: Signature, app: Any) -> Prepared:
     if relative:
         content["expires"] = float(expires)
     _check_storable(content, signature)
-    return Prepared(Stored(id, content), result, events)
+    return Prepared(Stored(id, content), result, bool(ignored), events)
 
 
 _connections: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -131,24 +135,19 @@ def _check_expires(expires: Any, app: Any) -> None:
         )
 
 
-def _await_result(app: Any, id: str) -> None:
-    """What `apply_async` does so that a result can come back.
+def awaits_call(backend: Any) -> bool:
+    """Whether a result backend must be told of each call, so that a result can come back.
 
     The `rpc` backend must have its reply queue before the task runs. The Redis backend's subscription can
     wait until somebody asks for the result: it lies under its key.
     """
-    backend = app.backend
     if type(backend).on_task_call is Backend.on_task_call:
-        return
+        return False
     try:
         from celery.backends.redis import RedisBackend
     except ImportError:
-        pass
-    else:
-        if isinstance(backend, RedisBackend):
-            return
-    with app.producer_or_acquire() as producer:
-        backend.on_task_call(producer, id)
+        return True
+    return not isinstance(backend, RedisBackend)
 
 
 def _check_storable(content: dict[str, Any], signature: Signature) -> None:

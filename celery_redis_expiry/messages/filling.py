@@ -1,0 +1,84 @@
+"""What a call fills the template of its kind with: arguments, in JSON and as people see them, and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from json import JSONEncoder
+from typing import Any
+
+from kombu import serialization
+from kombu.utils.json import dumps
+
+from celery_redis_expiry.template import Template, rest_of
+from celery_redis_expiry.timer import Stored
+
+SCALARS = frozenset({str, int, float, bool, type(None)})
+
+_encode = JSONEncoder().encode
+
+
+class Filled(Stored):
+    """A stored message that was made as a template and what differs; the whole is made for who asks.
+
+    Arguments:
+        id: the task id.
+        parts: the template, and what differs.
+    """
+
+    _parts: tuple[Template, bytes]
+
+    def __init__(self, id: str, parts: tuple[Template, bytes]) -> None:
+        # the content stays away: `content` below makes it
+        self.__dict__.update(id=id, guard=None, since=None, _parts=parts)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        template, rest = self._parts
+        return template.fill(rest, self.id)
+
+    def split(self) -> tuple[Template, bytes]:
+        return self._parts
+
+
+def differing(amqp: Any, task: str, args: tuple[Any, ...], kwargs: Any, headers: Mapping[str, Any]) -> bytes:
+    """What the message of a call has beside its template, as `template.split` has it.
+
+    Arguments:
+        amqp: of the app.
+        headers: further ones, scalars.
+
+    Raises:
+        EncodeError: the arguments are nothing for JSON.
+    """
+    middle = f"{_json(args)}, {_json(kwargs)}" if kwargs else _json(args)
+    limit = min(amqp.argsrepr_maxsize or 0, amqp.kwargsrepr_maxsize or 0)
+    if are_scalars(args) and are_scalars(kwargs) and are_scalars(kwargs.values()) and len(middle) < limit / 2:
+        argsrepr = f"({', '.join(map(_shown, args))}{',' if len(args) == 1 else ''})"
+        named = ", ".join(f"{_shown(key)}: {_shown(value)}" for key, value in kwargs.items())
+        kwargsrepr = f"{{{named}}}"
+    else:
+        own = amqp.create_task_message("", task, args, kwargs).headers
+        argsrepr, kwargsrepr = own["argsrepr"], own["kwargsrepr"]
+    return rest_of(middle, argsrepr, kwargsrepr, dumps(headers)[1:-1] if headers else "")
+
+
+def are_scalars(values: Iterable[Any]) -> bool:
+    """Whether they are texts, numbers and the like; nothing derived from them, which may look otherwise."""
+    return SCALARS.issuperset(map(type, values))
+
+
+def _json(value: Any) -> str:
+    if are_scalars(value.values() if isinstance(value, dict) else value):
+        text = _encode(value)
+        # escapes are for the serializer to choose
+        if "\\" not in text:
+            return text
+    return str(serialization.dumps(value, "json")[2])
+
+
+def _shown(scalar: Any) -> str:
+    """As in Celery's `saferepr`, which takes many times as long."""
+    if type(scalar) is str:
+        return "'{}'".format(scalar.replace("'", "\\'"))
+    return str(scalar)
