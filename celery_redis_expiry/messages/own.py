@@ -30,6 +30,7 @@ class Settings(NamedTuple):
     default_queue: str
     queues: list[Any]
     router: Any
+    routes: list[Any]
     send_task: Any
     create: Any
     send: Any
@@ -44,6 +45,7 @@ class Settings(NamedTuple):
             conf.task_default_queue,
             list(own.queues.values()),
             own.router,
+            list(own.router.routes),
             app.send_task,
             own.create_task_message,
             own.send_task_message,
@@ -55,7 +57,7 @@ class Settings(NamedTuple):
             not self.sent_events
             and not awaits_call(self.backend)
             and type(self.router) is routes.Router
-            and all(type(route) is routes.MapRoute for route in self.router.routes)
+            and all(type(route) is routes.MapRoute for route in self.routes)
             and all(map(_is_of, (self.send_task, self.create, self.send), (base, amqp, amqp)))
         )
 

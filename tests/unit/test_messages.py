@@ -77,7 +77,7 @@ def test_task_defaults(app: Celery) -> None:
     assert arguments["headers"]["timelimit"][0] == 9
     assert arguments["headers"]["ignore_result"] is True
     assert arguments["content_type"] == "application/x-python-serialize"
-    assert prepare(app.tasks["unit.defaults"].s(), app).result.ignored
+    assert prepare(app.tasks["unit.defaults"].s(), app).ignored
 
 
 def test_the_ignore_result_header_is_the_users(app: Celery) -> None:
