@@ -149,12 +149,12 @@ class _Batch:
         return self._kinds[app]
 
     def add(self, position: int, item: _Item) -> None:
-        labels = {item.request.label, item.request.id} if item.request else set()
-        if self.items and (item.app is not self.items[0][1].app or labels & self.labels):
+        labels = (item.request.label, item.request.id) if item.request else ()
+        if self.items and (item.app is not self.items[0][1].app or not self.labels.isdisjoint(labels)):
             self.flush()
         self.items.append((position, item))
-        self.labels |= labels
-        if len(self.items) >= self._room(item):
+        self.labels.update(labels)
+        if len(self.items) >= BULK and len(self.items) >= self._room(item):
             self.flush()
 
     def _room(self, item: _Item) -> int:

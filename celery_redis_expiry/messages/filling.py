@@ -51,12 +51,13 @@ def differing(amqp: Any, task: str, args: tuple[Any, ...], kwargs: Any, headers:
     Raises:
         EncodeError: the arguments are nothing for JSON.
     """
-    middle = f"{_json(args)}, {_json(kwargs)}" if kwargs else _json(args)
-    limit = min(amqp.argsrepr_maxsize or 0, amqp.kwargsrepr_maxsize or 0)
-    if are_scalars(args) and are_scalars(kwargs) and are_scalars(kwargs.values()) and len(middle) < limit / 2:
+    scalars = are_scalars(args) and (not kwargs or (are_scalars(kwargs) and are_scalars(kwargs.values())))
+    json = _json if scalars else _json_of_any
+    middle = f"{json(args)}, {json(kwargs)}" if kwargs else json(args)
+    if scalars and len(middle) < min(amqp.argsrepr_maxsize or 0, amqp.kwargsrepr_maxsize or 0) / 2:
         argsrepr = f"({', '.join(map(_shown, args))}{',' if len(args) == 1 else ''})"
-        named = ", ".join(f"{_shown(key)}: {_shown(value)}" for key, value in kwargs.items())
-        kwargsrepr = f"{{{named}}}"
+        named = [f"{_shown(key)}: {_shown(value)}" for key, value in kwargs.items()]
+        kwargsrepr = f"{{{', '.join(named)}}}" if named else "{}"
     else:
         own = amqp.create_task_message("", task, args, kwargs).headers
         argsrepr, kwargsrepr = own["argsrepr"], own["kwargsrepr"]
@@ -69,16 +70,18 @@ def are_scalars(values: Iterable[Any]) -> bool:
 
 
 def _json(value: Any) -> str:
-    if are_scalars(value.values() if isinstance(value, dict) else value):
-        text = _encode(value)
-        # escapes are for the serializer to choose
-        if "\\" not in text:
-            return text
+    text = _encode(value)
+    # how a text is escaped is for the serializer to say
+    return _json_of_any(value) if "\\" in text else text
+
+
+def _json_of_any(value: Any) -> str:
     return str(serialization.dumps(value, "json")[2])
 
 
 def _shown(scalar: Any) -> str:
-    """As in Celery's `saferepr`, which takes many times as long."""
+    """As Celery's `saferepr` shows it, which takes many times as long."""
     if type(scalar) is str:
-        return "'{}'".format(scalar.replace("'", "\\'"))
+        escaped = scalar.replace("'", "\\'")
+        return f"'{escaped}'"
     return str(scalar)

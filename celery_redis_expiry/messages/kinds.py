@@ -70,6 +70,7 @@ class Kinds:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._amqp = app.amqp
+        self._router = app.amqp.router
         self._tasks = app.tasks
         self._parent = app.current_worker_task
         self._kinds: dict[Any, Kind] | None = None
@@ -125,8 +126,8 @@ class Kinds:
         return kind
 
     def _settings(self, signature: Signature, task: Any) -> Any:
-        router = self._amqp.router
-        return settings_of_task(task), router.lookup_route(signature["task"]) if router.routes else None
+        route = self._router.lookup_route(signature["task"]) if self._router.routes else None
+        return settings_of_task(task), route
 
     def _made(self, signature: Signature, task: Any) -> tuple[Template | None, bool]:
         """The template that such messages of Celery's own code have, and whether results are ignored."""
