@@ -8,7 +8,7 @@
 --   its is expected_trigger; max_wait: see `put_off`
 -- RETURNS: per timer {status, due, member, id, replaced}; status: scheduled kept extended exists again missing claimed
 --   late; plain, where it can't be compact; or one for all: foreign shards lacking clash; replaced: the task id of the
---   timer that made way, "" or absent for none
+--   timer that made way, "" or absent for none. Only due where it was scheduled as asked, and none made way
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, namespace, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local templates, used = KEYS[11], KEYS[12]
@@ -54,7 +54,7 @@ local function schedule(k, a)
   end
   -- what the broker may have is left to finish, like what is claimed
   if beyond_recall then old_due = false end
-  if mode ~= 'move' then
+  if not by_id then
     -- two waiting timers under one task id would share one result: refused, whatever their names
     local namesake = member_with(ids, timers, id, uuid)
     local namesake_due = namesake and namesake ~= current and waiting(due_index, parked, namesake)
@@ -75,7 +75,7 @@ local function schedule(k, a)
   if max_wait ~= '' then record, due = put_off(record, old_due and old_record, due, max_wait, now) end
   local due_text = string.format('%.0f', due)
   -- the first write is one that a full Redis refuses, so that it refuses all of them
-  redis.call('HSET', namespace, 'shards', shards)
+  if old_due or not recorded[2] then redis.call('HSET', namespace, 'shards', shards) end
   local old_id = old_due and id_of(current, old_record)
   if old_due then forget(due_index, parked, timers, claims, expected_trigger, current) end
   if old_due and redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end
@@ -90,15 +90,15 @@ local function schedule(k, a)
   if body then keep_templates(templates, used, {string.sub(body, 1, 6), ''}, now) end
   -- a key with a past expiry would be deleted without an expired event
   if due <= now then redis.pcall('PUBLISH', wake, '!' .. member) end
-  return {status, due_text, member, id, old_due and old_id ~= id and old_id or '', due}
+  local replaced = old_due and old_id ~= id and old_id or ''
+  if status == 'scheduled' and replaced == '' then return due_text, due end
+  return {status, due_text, member, id, replaced}, due
 end
 
-local outcomes, earliest = {}, nil
+local outcomes, earliest, k = {}, nil, 13
 keep_templates(templates, used, brought, now)
-local k = 13
 for a = 7 + #brought, #ARGV, 9 do
-  local outcome = schedule(k, a)
-  local due = table.remove(outcome, 6)
+  local outcome, due = schedule(k, a)
   if due and (not earliest or due < earliest) then earliest = due end
   outcomes[#outcomes + 1] = outcome
   k = k + 2

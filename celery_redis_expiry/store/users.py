@@ -32,7 +32,15 @@ CONTENTION = 100
 
 
 #: Answers of the schedule script that stand for all of a call.
-NOTHING_DONE = (b"foreign", b"shards", b"lacking", b"clash")
+NOTHING_DONE = ("foreign", "shards", "lacking", "clash")
+
+
+def _told(answer: Any, member: str, id: str) -> list[str]:
+    """Status, due time, member, task id and the id that made way, of an answer of the schedule script."""
+    if isinstance(answer, bytes):
+        return ["scheduled", text(answer), member, id, ""]
+    # where nothing was stored, nothing was replaced
+    return [text(answer[0]), text(answer[1]), member_of(answer[2]), *map(text, answer[3:]), ""][:5]
 
 
 class Users(ShardBase):
@@ -76,29 +84,26 @@ class Users(ShardBase):
         """Each request with the member that it finds, and whether its own must not be compact."""
         while True:
             answers = self._schedule_by(batch)
-            status = text(answers[0][0])
+            if answers[0][0] not in NOTHING_DONE:
+                return answers
+            status, _, about = answers[0][:3]
             if status == "foreign":
                 raise NamespaceTaken(
                     f"the namespace {self.keys.namespace_name!r} in {self.location.url} belongs to the app "
-                    f"{text(answers[0][2])!r}, this is {self.owner!r}: set another expiry_namespace"
+                    f"{about!r}, this is {self.owner!r}: set another expiry_namespace"
                 )
             if status == "shards":
-                raise self.recut(text(answers[0][2]))
-            if status not in ("lacking", "clash"):
-                # where nothing was stored, nothing was replaced
-                return [
-                    [text(answer[0]), text(answer[1]), member_of(answer[2]), *map(text, answer[3:]), ""][:5]
-                    for answer in answers
-                ]
-            self.templates.refused(status, answers[0][2])
+                raise self.recut(about)
+            self.templates.refused(status, about.encode(errors="surrogateescape"))
 
-    def _schedule_by(self, batch: list[tuple[Request, str, bool]]) -> list[list[bytes]]:
+    def _schedule_by(self, batch: list[tuple[Request, str, bool]]) -> list[list[str]]:
         k = self.keys
         keys = [
             k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.namespace,
             k.answer(new_token()), k.templates, k.used,
         ]  # fmt: skip
         args: list[Any] = []
+        own: list[tuple[str, str]] = []
         templates = []
         for request, expected, plain in batch:
             stored, record = request.stored, b""
@@ -112,6 +117,7 @@ class Users(ShardBase):
                 record = stored.encode_split(new, *parts)
             elif stored is not None:
                 record = stored.encode()
+            own.append((new, request.id))
             keys += [k.trigger(new), k.trigger(expected or new)]
             args += [request.mode, request.when, handle(new), request.name or "", request.id]
             args += [uuid_of(request.id), handle(expected), record]
@@ -119,10 +125,11 @@ class Users(ShardBase):
         brought = self.templates.brought(templates)
         fixed = [self.owner, REMEMBER_MS, k.wake, LATEST, self.shards]
         with self._translated():
-            answers: list[list[bytes]] = self._scripts.schedule(keys=keys, args=[*fixed, *brought, *args])
-        if answers[0][0] not in NOTHING_DONE:
+            answers = self._scripts.schedule(keys=keys, args=[*fixed, *brought, *args])
+        told = [_told(answer, *each) for answer, each in zip(answers, own, strict=False)]
+        if told[0][0] not in NOTHING_DONE:
             self.templates.stored(brought)
-        return answers
+        return told
 
     def find(self, target: str, *, by_name: bool = True) -> str | None:
         """The member for a name (unless `by_name` is False), else for a task id, or None."""
