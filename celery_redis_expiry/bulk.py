@@ -85,7 +85,7 @@ def schedule_many_on_expiry(
     try:
         for position, item in enumerate(items):
             try:
-                prepared = _prepare(item, if_exists, app, batch.kinds_of)
+                prepared = _prepare(item, if_exists, app, batch.kinds)
             except ExpiryError as exc:
                 summary.errors.append(BadItem(position, exc))
             else:
@@ -116,7 +116,7 @@ class _Item:
     result: Any = None
 
 
-def _prepare(item: Any, if_exists: str, app: Any, kinds_of: Callable[[Any], Kinds | None]) -> _Item:
+def _prepare(item: Any, if_exists: str, app: Any, kinds: dict[Any, Kinds]) -> _Item:
     arguments = {"if_exists": if_exists, "app": app, **item_arguments(item)}
     signature = checked_signature(arguments["signature"])
     app = app_of(arguments["app"], signature)
@@ -125,8 +125,8 @@ def _prepare(item: Any, if_exists: str, app: Any, kinds_of: Callable[[Any], Kind
     name = checked_name(arguments.get("key"))
     bound = checked_max_wait(arguments.get("max_wait"), when, name)
     guard = checked_guard(arguments.get("unless_exists"), arguments.get("only_if_exists"))
-    kinds = kinds_of(app)
-    if kinds is None:
+    # settings are read once a batch
+    if app not in kinds and app.conf.task_always_eager:
         return _Item(app, None, None, signature.apply_async())
     prepared = prepare(signature, app, kinds)
     return _Item(app, prepared, request_of(prepared, when, arguments["if_exists"], name, bound, guard))
@@ -140,13 +140,7 @@ class _Batch:
         self.on_result = on_result
         self.items: list[tuple[int, _Item]] = []
         self.labels: set[str] = set()
-        self._kinds: dict[Any, Kinds | None] = {}
-
-    def kinds_of(self, app: Any) -> Kinds | None:
-        """The kinds of an app's calls, None for `task_always_eager`; settings are read once a batch."""
-        if app not in self._kinds:
-            self._kinds[app] = None if app.conf.task_always_eager else Kinds(app)
-        return self._kinds[app]
+        self.kinds: dict[Any, Kinds] = {}
 
     def add(self, position: int, item: _Item) -> None:
         labels = (item.request.label, item.request.id) if item.request else ()
@@ -161,7 +155,7 @@ class _Batch:
         return BULK if item.request is None else min(GATHERED, BULK * len(store_of(item.app).shards))
 
     def flush(self) -> None:
-        items, self.items, self.labels, self._kinds = self.items, [], set(), {}
+        items, self.items, self.labels, self.kinds = self.items, [], set(), {}
         if not items:
             return
         app = items[0][1].app

@@ -26,16 +26,16 @@ FORBIDDEN = {
 }
 
 
-def prepare(signature: Signature, app: Any, kinds: Kinds | None = None) -> Prepared:
+def prepare(signature: Signature, app: Any, kinds: dict[Any, Kinds] | None = None) -> Prepared:
     """Make a signature ready for the store.
 
     Arguments:
-        kinds: of the app, by a caller that has many signatures; default: made for this one.
+        kinds: by app, for a caller that has many signatures; what is missing is added.
 
     Raises:
         InvalidTimer: it can't be kept for later; says why and what to do.
     """
-    options = signature["options"]
+    options = signature.get("options")
     for option in FORBIDDEN.keys() & options if options else ():
         if options[option] is not None:
             remedy = FORBIDDEN[option]
@@ -43,7 +43,10 @@ def prepare(signature: Signature, app: Any, kinds: Kinds | None = None) -> Prepa
     try:
         if is_canvas(signature):
             return prepare_canvas(signature, app)
-        return (kinds or Kinds(app)).prepare(signature) or record(signature, app)
+        kinds = {} if kinds is None else kinds
+        if app not in kinds:
+            kinds[app] = Kinds(app)
+        return kinds[app].prepare(signature) or record(signature, app)
     except (ExpiryError, OperationalError):
         raise
     except EncodeError as exc:

@@ -14,6 +14,8 @@ from celery_redis_expiry.template import Template, rest_of
 from celery_redis_expiry.timer import Stored
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
+#: Headers by which a message tells whose child it is.
+PARENTS = ("root_id", "parent_id")
 
 _encode = JSONEncoder().encode
 
@@ -39,6 +41,26 @@ class Filled(Stored):
 
     def split(self) -> tuple[Template, bytes]:
         return self._parts
+
+
+def own_headers(parent: Any, given: Any, template: Template) -> dict[str, Any] | None:
+    """The headers of a message beyond its template's; None where they would change what that has.
+
+    Arguments:
+        parent: the task that makes the call, or None.
+        given: by the caller, or None.
+    """
+    own: dict[str, Any] = {}
+    if parent is not None:
+        own = dict(
+            zip(PARENTS, (parent.request.root_id or parent.request.id, parent.request.id), strict=True)
+        )
+    if given:
+        taken = {*template.content["arguments"]["headers"], *PARENTS}
+        if type(given) is not dict or not are_scalars(given.values()) or taken & given.keys():
+            return None
+        own.update(given)
+    return own
 
 
 def differing(amqp: Any, task: str, args: tuple[Any, ...], kwargs: Any, headers: Mapping[str, Any]) -> bytes:

@@ -1,17 +1,17 @@
 """Kinds of calls, whose messages differ in task id, arguments, headers and parent, and in nothing else.
 
 Celery's own code makes the message of the first call of a kind (see `recording`), and that leaves a template;
-of each further call only what is its own is made. That is exact where nobody else has a say in a message. All
-else is recorded call by call:
+of each further call only its own part is made. That is exact where nobody else has a say in a message. All
+else is recorded, call by call:
 
-- for every task: where a signal of publishing has a receiver, as instrumentation does, a router is no plain
-  table, task-sent events are on, the result backend must be told of each call (`rpc`), the priority is
-  inherited, or what makes messages is not Celery's own;
-- for a task: where its `apply_async` or `shadow_name` is not Celery's own, or its arguments are pydantic's;
-- for a signature: where it is of another app than asked, has options beyond OPTIONS (links, stamps, a group,
-  a moment in `expires` …), or is not sent as plain JSON.
+- for every task: where signals of publishing have receivers (as by instrumentation), a router is no table,
+  `task_send_sent_event` or `task_inherit_parent_priority` is on, the result backend must be told of each call
+  (`rpc`), or what makes and sends messages is not Celery's own;
+- for a task: where `apply_async` or `shadow_name` is not Celery's own, or its arguments are pydantic's;
+- for a signature: where it is of another app, has options beyond OPTIONS (links, stamps, a group, a moment in
+  `expires` …), or is not sent as plain JSON.
 
-What Celery reads anew for each call is compared for each: options of the task, its route, queues, settings.
+What Celery reads anew for each call is compared: a task's options and route, queues, settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 from celery.canvas import Signature
 from celery.utils import uuid
 
-from celery_redis_expiry.messages.filling import SCALARS, Filled, are_scalars, differing
+from celery_redis_expiry.messages.filling import SCALARS, Filled, differing, own_headers
 from celery_redis_expiry.messages.own import Settings, is_heard, is_plain, settings_of_task
 from celery_redis_expiry.messages.prepared import Prepared, checked_id
 from celery_redis_expiry.messages.recording import record
@@ -38,8 +38,6 @@ OPTIONS = frozenset(
 )
 #: Options of each call's own.
 OWN = ("task_id", "headers")
-#: Headers by which a message tells whose child it is.
-PARENTS = ("root_id", "parent_id")
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,17 @@ class Kinds:
         """Make a plain signature ready for the store; None where it must be recorded."""
         if self._kinds is None:
             return None
-        name, args, kwargs = signature["task"], tuple(signature["args"]), signature["kwargs"]
-        task, options = self._tasks.get(name), signature["options"]
+        name = signature["task"]
+        task = self._tasks.get(name)
         key = self._key(signature, task)
         if key is None:
             return None
+        args, kwargs, options = tuple(signature["args"]), signature["kwargs"], signature["options"]
         kind = self._kind(self._kinds, key, signature, task)
-        headers = self._headers(options.get("headers"), kind.template)
-        if kind.template is None or headers is None:
+        if kind.template is None:
+            return None
+        headers = own_headers(self._parent, options.get("headers"), kind.template)
+        if headers is None:
             return None
         if task is not None and task.typing and hasattr(task, "__header__"):
             task.__header__(*args, **kwargs)
@@ -119,8 +120,10 @@ class Kinds:
 
     def _kind(self, kinds: dict[Any, Kind], key: Any, signature: Signature, task: Any) -> Kind:
         kind = kinds.get(key)
+        if kind is None and len(kinds) >= MOST:
+            return Kind(None)
         if kind is None or kind.settings != self._settings(signature, task):
-            made = self._made(signature, task) if len(kinds) < MOST else ()
+            made = self._made(signature, task)
             # only now: the first message of a task makes Celery remember its options
             kind = kinds[key] = Kind(self._settings(signature, task), *made)
         return kind
@@ -142,20 +145,7 @@ class Kinds:
         serializer = first.options.get("serializer") or getattr(task, "serializer", None)
         if parts is None or (serializer or self._app.conf.task_serializer) != "json":
             return None, False
-        headers = self._headers(None, parts[0]) or {}
+        headers = own_headers(self._parent, None, parts[0]) or {}
         # both ways must come to the same
         same = differing(self._amqp, first.task, tuple(first.args), first.kwargs, headers) == parts[1]
         return parts[0] if same else None, recorded.ignored
-
-    def _headers(self, given: Any, template: Template | None) -> dict[str, Any] | None:
-        """The headers of a message beyond its template's; None where they change what that has."""
-        own: dict[str, Any] = {}
-        if self._parent is not None:
-            request = self._parent.request
-            own = dict(zip(PARENTS, (request.root_id or request.id, request.id), strict=True))
-        if given and template is not None:
-            taken = {*template.content["arguments"]["headers"], *PARENTS}
-            if type(given) is not dict or not are_scalars(given.values()) or taken & given.keys():
-                return None
-            own.update(given)
-        return own

@@ -22,6 +22,7 @@ from kombu import Exchange, Queue
 from kombu.utils.json import dumps, loads
 
 from celery_redis_expiry.errors import InvalidTimer
+from celery_redis_expiry.hooks.patch import wrap as hook
 from celery_redis_expiry.messages import Kinds, prepare
 from celery_redis_expiry.messages.recording import record
 
@@ -313,6 +314,12 @@ def test_who_has_a_say_from_now_on(app: Celery, monkeypatch: pytest.MonkeyPatch,
     is_exact(app, signature(app, "task", 1))
     change(app, monkeypatch)
     is_recorded(app, signature(app, "task", 1))
+
+
+def test_our_own_hook_has_no_say(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Celery, "send_task", Celery.send_task)
+    hook(Celery, "send_task", ["self", "name"], lambda original, *args, **kwargs: original(*args, **kwargs))
+    is_exact(app, signature(app, "task"))
 
 
 @pytest.mark.parametrize("signal", [before_task_publish, after_task_publish], ids=["before", "after"])
