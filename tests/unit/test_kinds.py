@@ -245,7 +245,7 @@ def register_anew(app: Celery) -> None:
 
 
 def add_queue(app: Celery) -> None:
-    app.amqp.queues.add(Queue("celery", durable=False))
+    app.amqp.queues.add(Queue("made up", durable=False))
 
 
 def routes(app: Celery) -> Any:
@@ -272,11 +272,23 @@ def fork(app: Celery, patch: pytest.MonkeyPatch) -> None:
     ],
 )  # fmt: skip
 def test_changes_are_noticed(app: Celery, monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
-    for name in ("task", "routed"):
-        is_exact(app, signature(app, name, 1))
+    made = [
+        signature(app, "task", 1),
+        signature(app, "routed", 1),
+        signature(app, "task").set(queue="made up"),
+    ]
+    for each in made:
+        is_exact(app, each)
     change(app, monkeypatch)
-    for name in ("task", "routed"):
-        is_exact(app, signature(app, name, 1))
+    for each in made:
+        is_exact(app, each)
+
+
+def test_signatures_of_a_task_that_was_replaced(app: Celery) -> None:
+    made = app.tasks["kinds.task"].s(1)
+    is_exact(app, made)
+    register_anew(app)
+    is_recorded(app, made)
 
 
 def wrap(owner: Callable[[Celery], Any], name: str) -> Change:
