@@ -80,12 +80,14 @@ class Stored:
         guard: what must be so for it to fire, or None.
         since: when the first call of a debounce was, ms since the epoch; written by the script, on Redis's
             clock.
+        template: by which it was stored, or None.
     """
 
     id: str
     content: dict[str, Any] = field(repr=False)
     guard: Guard | None = None
     since: int | None = None
+    template: Template | None = field(default=None, repr=False, compare=False)
 
     def encode(self) -> bytes:
         """The record that has all of it: `<version>:<length of the id>:<id><JSON>`.
@@ -137,7 +139,7 @@ class Stored:
                 template = templates.get(body[:REF])
                 if template is None:
                     raise Undecodable("the template of the stored message is missing, or damaged")
-                return cls(id, template.fill(body[REF:], id), None, since)
+                return cls(id, template.fill(body[REF:], id), None, since, template)
             content = loads(body.decode())
             if not isinstance(content, dict):
                 raise ValueError("not an object")

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from itertools import takewhile
 from typing import Any
 
+import amqp
+
+from celery_redis_expiry.worker.publishing.frames import GATHERED, Frames, Mould, mould
 from celery_redis_expiry.worker.publishing.lease import Lease
-from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
+from celery_redis_expiry.worker.publishing.parcel import OF_THE_MESSAGE, Parcel, judge
 from celery_redis_expiry.worker.publishing.senders import OneByOne
 
 #: Milliseconds for which the kernel lets sent bytes go unacknowledged. py-amqp's own second is the death of
@@ -53,6 +57,11 @@ class ConfirmedBatches(OneByOne):
         self._raw = raw = self.connection.connection
         raw.on_blocked, raw.on_unblocked = self._on_blocked, self._on_unblocked
         self._set_user_timeout(USER_TIMEOUT)
+        # another client of the same protocol has frames of its own
+        self._frames = Frames(raw, channel.channel_id) if isinstance(raw, amqp.Connection) else None
+
+    def study(self, parcel: Parcel) -> Mould | None:
+        return mould(self.producer, parcel.content, parcel.arguments) if self._frames else None
 
     def ask(self) -> None:
         if self.blocked:
@@ -97,6 +106,7 @@ class ConfirmedBatches(OneByOne):
 
     def _send_batch(self, batch: list[Parcel], lease: Lease) -> None:
         self._by_correlation.clear()
+        gathered: list[Parcel] = []
         begun: list[Parcel] = []
         try:
             for parcel in batch:
@@ -107,12 +117,20 @@ class ConfirmedBatches(OneByOne):
                 if self.blocked:
                     parcel.settle("unsent", "RabbitMQ blocks publishers: see its memory and disk alarms")
                     continue
-                begun.append(parcel)
-                if self.publish(parcel, mandatory=True):
+                if parcel.kind is None:
+                    self._flush(gathered, begun)
+                    begun.append(parcel)
+                    sent = self.publish(parcel, mandatory=True)
+                else:
+                    sent = self._gather(parcel, gathered)
+                if sent:
                     # both sides count the messages of a channel, from 1
                     self._tag += 1
                     self._unconfirmed[self._tag] = parcel
-                    self._by_correlation[parcel.arguments.get("correlation_id")] = parcel
+                    self._by_correlation[parcel.correlation_id] = parcel
+                if gathered and self._frames.size >= GATHERED:
+                    self._flush(gathered, begun)
+            self._flush(gathered, begun)
             self._wait(lease)
         except Exception as exc:
             verdict, reason = judge(exc, self.connection)
@@ -128,6 +146,25 @@ class ConfirmedBatches(OneByOne):
                     parcel.settle("unsent", reason)
             if not self.lost:
                 self._renew_or_lose()
+
+    def _gather(self, parcel: Parcel, gathered: list[Parcel]) -> bool:
+        """Gather a message of a known kind. What is wrong with it alone settles it."""
+        try:
+            self._frames.add(parcel.kind, parcel.content)
+        except Exception as exc:
+            parcel.settle("refused" if isinstance(exc, OF_THE_MESSAGE) else "odd", f"it can't be sent: {exc!r}")
+            return False
+        gathered.append(parcel)
+        return True
+
+    def _flush(self, gathered: list[Parcel], begun: list[Parcel]) -> None:
+        """Send what is gathered, and hear what RabbitMQ has to say meanwhile: that it blocks, for one."""
+        if gathered:
+            begun += gathered
+            gathered.clear()
+            self._frames.flush()
+            with contextlib.suppress(TimeoutError):
+                self.connection.drain_events(timeout=0)
 
     def _renew_or_lose(self) -> None:
         try:
@@ -181,7 +218,7 @@ class ConfirmedBatches(OneByOne):
             parcel.settle("refused", f"unroutable: no queue for {routing_key!r} at exchange {exchange!r}")
 
     def _confirmed(self, tag: int, multiple: bool) -> list[Parcel]:
-        tags = [each for each in self._unconfirmed if each <= tag] if multiple else [tag]
+        tags = list(takewhile(tag.__ge__, self._unconfirmed)) if multiple else [tag]
         found = (self._unconfirmed.pop(each, None) for each in tags)
         return [parcel for parcel in found if parcel is not None]
 
@@ -192,7 +229,7 @@ def _distinct(parcels: list[Parcel]) -> tuple[list[Parcel], list[Parcel]]:
     batch: list[Parcel] = []
     later: list[Parcel] = []
     for parcel in parcels:
-        correlation_id = parcel.arguments.get("correlation_id")
+        correlation_id = parcel.correlation_id
         (later if correlation_id in seen else batch).append(parcel)
         seen.add(correlation_id)
     return batch, later

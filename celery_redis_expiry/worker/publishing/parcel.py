@@ -15,6 +15,7 @@ from kombu.exceptions import (
     SerializerNotInstalled,
 )
 
+from celery_redis_expiry.template import Template
 from celery_redis_expiry.timer import Claimed
 
 #: AMQP reply codes that trying again won't change: access refused, not found, unroutable, not equivalent, and
@@ -48,7 +49,9 @@ class Parcel:
             good); `stalled` (the lease ended before it could be sent: it is no longer ours).
         reason: why it was not published.
         settled: when its outcome was known, on the monotonic clock.
+        template: by which its message was stored, or None.
         body, arguments: for `kombu.Producer.publish`, once prepared.
+        kind: in place of these, what the sender knows of messages of its template.
     """
 
     content: dict[str, Any]
@@ -59,6 +62,12 @@ class Parcel:
     settled: float = 0.0
     body: Any = field(default=None, repr=False)
     arguments: dict[str, Any] = field(default_factory=dict, repr=False)
+    template: Template | None = field(default=None, repr=False)
+    kind: Any = field(default=None, repr=False)
+
+    @property
+    def correlation_id(self) -> Any:
+        return self.content["arguments"].get("correlation_id")
 
     @property
     def is_canvas(self) -> bool:

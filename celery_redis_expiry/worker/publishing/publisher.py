@@ -158,6 +158,8 @@ class Publisher:
         if sender.lost:
             parcel.settle("unsent", "the connection was lost before")
             return False
+        if sender.recognize(parcel):
+            return True
         try:
             parcel.body, parcel.arguments = message(parcel.content, parcel.due, self._app)
         except Exception as exc:
@@ -165,6 +167,7 @@ class Publisher:
             return False
         try:
             sender.declare(parcel)
+            sender.learn(parcel)
         except Exception as exc:
             verdict, reason = judge(exc, sender.connection)
             parcel.settle("unsent" if verdict in ("lost", "full") else verdict, reason)
