@@ -14,7 +14,7 @@ import amqp
 
 from celery_redis_expiry.worker.publishing.frames import GATHERED, Frames, Mould, mould
 from celery_redis_expiry.worker.publishing.lease import Lease
-from celery_redis_expiry.worker.publishing.parcel import OF_THE_MESSAGE, Parcel, judge
+from celery_redis_expiry.worker.publishing.parcel import Parcel, judge, unsendable
 from celery_redis_expiry.worker.publishing.senders import OneByOne
 
 #: Milliseconds for which the kernel lets sent bytes go unacknowledged. py-amqp's own second is the death of
@@ -57,11 +57,13 @@ class ConfirmedBatches(OneByOne):
         self._raw = raw = self.connection.connection
         raw.on_blocked, raw.on_unblocked = self._on_blocked, self._on_unblocked
         self._set_user_timeout(USER_TIMEOUT)
-        # another client of the same protocol has frames of its own
-        self._frames = Frames(raw, channel.channel_id) if isinstance(raw, amqp.Connection) else None
+        self._frames = Frames(raw, channel)
 
     def study(self, parcel: Parcel) -> Mould | None:
-        return mould(self.producer, parcel.content, parcel.arguments) if self._frames else None
+        # another client of the same protocol writes its own frames
+        if parcel.template is None or not isinstance(self._raw, amqp.Connection):
+            return None
+        return mould(self.producer, parcel.template, parcel.content, parcel.arguments)
 
     def ask(self) -> None:
         if self.blocked:
@@ -117,8 +119,9 @@ class ConfirmedBatches(OneByOne):
                 if self.blocked:
                     parcel.settle("unsent", "RabbitMQ blocks publishers: see its memory and disk alarms")
                     continue
-                if parcel.kind is None:
+                if self._frames.size >= GATHERED or parcel.kind is None:
                     self._flush(gathered, begun)
+                if parcel.kind is None:
                     begun.append(parcel)
                     sent = self.publish(parcel, mandatory=True)
                 else:
@@ -128,8 +131,6 @@ class ConfirmedBatches(OneByOne):
                     self._tag += 1
                     self._unconfirmed[self._tag] = parcel
                     self._by_correlation[parcel.correlation_id] = parcel
-                if gathered and self._frames.size >= GATHERED:
-                    self._flush(gathered, begun)
             self._flush(gathered, begun)
             self._wait(lease)
         except Exception as exc:
@@ -152,7 +153,7 @@ class ConfirmedBatches(OneByOne):
         try:
             self._frames.add(parcel.kind, parcel.content)
         except Exception as exc:
-            parcel.settle("refused" if isinstance(exc, OF_THE_MESSAGE) else "odd", f"it can't be sent: {exc!r}")
+            parcel.settle(*unsendable(exc))
             return False
         gathered.append(parcel)
         return True
@@ -163,8 +164,12 @@ class ConfirmedBatches(OneByOne):
             begun += gathered
             gathered.clear()
             self._frames.flush()
-            with contextlib.suppress(TimeoutError):
-                self.connection.drain_events(timeout=0)
+            try:
+                while True:
+                    self.connection.drain_events(timeout=0)
+            except TimeoutError as exc:
+                if exc.errno is not None:
+                    raise
 
     def _renew_or_lose(self) -> None:
         try:

@@ -1,13 +1,13 @@
 """Redis: what kombu pushes for messages of one kind, worked out with the first of them.
 
-kombu routes, declares and serializes each message as if it had never seen its like, which takes longer than all
-that this package does with it. So it is shown a sample of the kind and its command is kept; what differs is put in.
+kombu routes, declares and serializes each message as if it had never seen its like, which takes longer than
+all that this package does with it. So it is shown a sample, its command is kept, and what differs is put in.
 """
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class Envelope:
     key: Any
     text: str
 
-    def fill(self, content: dict[str, Any], tag: str) -> str:
+    def fill(self, content: Mapping[str, Any], tag: str) -> str:
         """The value for one message.
 
         Arguments:
@@ -45,7 +45,7 @@ class Envelope:
         }
 
 
-def envelope(producer: Any, content: dict[str, Any], arguments: dict[str, Any]) -> Envelope | None:
+def envelope(producer: Any, content: Mapping[str, Any], arguments: Mapping[str, Any]) -> Envelope | None:
     """The envelope of a kind; None where kombu must make each of them.
 
     Arguments:
@@ -54,46 +54,46 @@ def envelope(producer: Any, content: dict[str, Any], arguments: dict[str, Any]) 
         arguments: of it, for `publish`; what it needs is declared.
     """
     body = content["body"]
-    # the bindings of an exchange may change, and are read for each message; a time to live differs
-    if arguments.get("exchange") or arguments.get("expiration") is not None:
-        return None
-    if isinstance(body, str) and arguments["content_encoding"] != "utf-8":
+    # the bindings of an exchange may change, and kombu reads them for each message
+    if arguments.get("exchange") or (isinstance(body, str) and arguments["content_encoding"] != "utf-8"):
         return None
     sample = {**arguments, "headers": {HEADER: 0}, "correlation_id": ID}
-    found = _command(producer, BODY if isinstance(body, str) else BODY.encode(), sample)
+    found = _push(producer, BODY if isinstance(body, str) else BODY.encode(), sample)
     if found is None:
         return None
     key, text = found
-    tag = loads(text)["properties"]["delivery_tag"]
+    places = {
+        "body": b64encode(BODY.encode()).decode(),
+        "headers": dumps({HEADER: 0}),
+        "id": dumps(ID),
+        "tag": loads(text)["properties"]["delivery_tag"],
+    }
     text = text.replace("%", "%%")
-    for name, marker in (
-        ("body", b64encode(BODY.encode()).decode()),
-        ("headers", dumps({HEADER: 0})),
-        ("id", dumps(ID)),
-        ("tag", tag),
-    ):
+    for name, marker in places.items():
         text = text.replace(marker, f"%({name})s")
     made = Envelope(key, text)
-    # kombu has the last word: where it writes this very message in another way, it goes on writing all
-    said = _command(producer, body, arguments)
-    if said is None or said != (key, made.fill(content, loads(said[1])["properties"]["delivery_tag"])):
+    # kombu has the last word: where it pushes this very message in another way, it goes on pushing all
+    said = _push(producer, body, arguments)
+    if said is None or said[0] != key:
         return None
-    return made
+    told = loads(said[1])
+    return made if told == loads(made.fill(content, told["properties"]["delivery_tag"])) else None
 
 
-def _command(producer: Any, body: Any, arguments: dict[str, Any]) -> tuple[Any, str] | None:
-    """Key and value of the LPUSH that kombu makes of one message, which is not sent; None where it makes more."""
+def _push(producer: Any, body: Any, arguments: Mapping[str, Any]) -> tuple[Any, str] | None:
+    """Key and value of the LPUSH that kombu makes of one message, unsent; None where it makes another."""
+    commands: list[tuple[Any, ...]] = []
     try:
         with producer.batch() as batch:
-            producer.publish(body, **arguments)
-            commands = [each[0] for each in batch.state.session.pipeline.command_stack]
+            # it writes into the headers of a message that it compresses
+            producer.publish(body, **{**arguments, "headers": dict(arguments["headers"])})
+            commands = [command for command, _ in batch.state.session.pipeline.command_stack]
             raise _Seen
     except _Seen:
         pass
-    if len(commands) != 1 or commands[0][0] != "LPUSH" or len(commands[0]) != 3:
+    if [command[0] for command in commands] != ["LPUSH"] or len(commands[0]) != 3:
         return None
-    _, key, value = commands[0]
-    return key, value
+    return commands[0][1], commands[0][2]
 
 
 class _Seen(Exception):

@@ -1,54 +1,71 @@
-"""RabbitMQ: messages of one kind as AMQP frames, many in one write to the socket.
+"""RabbitMQ: messages of one kind as frames of AMQP 0-9-1, many in one write to the socket.
 
-kombu and py-amqp prepare each message as if they had never seen its like, and write each by itself: for RabbitMQ
-and for this process that is a system call and a wake-up a message.
+kombu and py-amqp prepare each message as if they had never seen its like, and write each by itself: that is a
+system call and a wake-up of RabbitMQ a message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from struct import pack
 from typing import Any
 
 from amqp.basic_message import Message
-from amqp.method_framing import frame_writer
 from amqp.serialization import dumps
 from amqp.spec import Basic
 from kombu import Producer
 
+from celery_redis_expiry.template import ID, Template
+
 #: Bytes that are gathered before they are written.
 GATHERED = 65_536
-#: The arguments of Basic.Publish: a reserved number, exchange, routing key, mandatory, immediate.
-PUBLISH = "Bssbb"
+#: Headers that are a message's own, though a template has a place for them.
+OWN = frozenset({"argsrepr", "kwargsrepr"})
+#: Types of frames, their end, and the bytes of a frame beside what it carries.
+METHOD, HEADER, BODY, END, AROUND = 1, 2, 3, b"\xce", 8
 
 
 @dataclass(frozen=True)
 class Mould:
-    """What messages of one kind have in common.
+    """What messages of one kind have in common on the wire.
 
     Attributes:
-        method: the arguments of Basic.Publish, as they go over the wire.
+        method: Basic.Publish with its arguments.
         encoding: of a body that is text.
-        properties: of the message, but for what differs.
+        before, between, after: the properties before the headers, from there to the correlation id, and
+            after it.
+        common: headers that all have.
+        table: these, as they stand in the table of headers.
     """
 
     method: bytes
     encoding: str
-    properties: dict[str, Any]
+    before: bytes
+    between: bytes
+    after: bytes
+    common: Mapping[str, Any]
+    table: bytes
 
-    def message(self, content: dict[str, Any]) -> Message:
-        """One message, by what is stored of it."""
+    def parts(self, content: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """Properties and body of one message, by what is stored of it."""
         body, arguments = content["body"], content["arguments"]
-        return Message(
-            body.encode(self.encoding) if isinstance(body, str) else body,
-            **{
-                **self.properties,
-                "application_headers": arguments["headers"],
-                "correlation_id": arguments["correlation_id"],
-            },
-        )
+        headers, common = arguments["headers"], self.common
+        # `Template.fill` puts the template's own objects there
+        own = {name: value for name, value in headers.items() if common.get(name, common) is not value}
+        if len(own) + len(common) == len(headers):
+            items = self.table + dumps("F", [own])[4:]
+            table = pack(">I", len(items)) + items
+        else:
+            table = dumps("F", [headers])
+        id = dumps("s", [arguments["correlation_id"]])
+        properties = b"".join((self.before, table, self.between, id, self.after))
+        return properties, body.encode(self.encoding) if isinstance(body, str) else body
 
 
-def mould(producer: Any, content: dict[str, Any], arguments: dict[str, Any]) -> Mould | None:
+def mould(
+    producer: Any, template: Template, content: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> Mould | None:
     """The mould of a kind; None where kombu must make each of them.
 
     Arguments:
@@ -56,52 +73,73 @@ def mould(producer: Any, content: dict[str, Any], arguments: dict[str, Any]) -> 
         content: a stored message of the kind.
         arguments: of it, for `publish`; what it needs is declared.
     """
-    # an exchange may be gone at any time; a time to live differs
-    if arguments.get("exchange") or arguments.get("expiration") is not None:
+    # an exchange may be gone at any time: it is asked for before each message
+    if arguments.get("exchange"):
         return None
     sample = _Sample(producer.channel)
     Producer(sample, auto_declare=False).publish(content["body"], **arguments)
-    message, how = sample.message, sample.how
-    if message.body is not content["body"] and not isinstance(content["body"], str):
+    properties = sample.message.properties
+    names = [name for name, _ in Message.PROPERTIES]
+    headers, id = names.index("application_headers"), names.index("correlation_id")
+    present = [properties.get(name) is not None for name in names]
+    if not (present[headers] and present[id]) or properties["application_headers"] != arguments["headers"]:
         return None
-    made = Mould(
-        dumps(PUBLISH, (0, how["exchange"], how["routing_key"], True, False)),
+    flags = sum(1 << (15 - i) for i, there in enumerate(present) if there)
+    common = {
+        name: value
+        for name, value in template.content["arguments"]["headers"].items()
+        if name not in OWN and value != ID
+    }
+    return Mould(
+        pack(">HH", *Basic.Publish)
+        + dumps("Bssbb", (0, sample.how["exchange"], sample.how["routing_key"], True, False)),
         arguments["content_encoding"],
-        message.properties,
+        pack(">H", flags) + _serialized(properties, names[:headers]),
+        _serialized(properties, names[headers + 1 : id]),
+        _serialized(properties, names[id + 1 :]),
+        common,
+        dumps("F", [common])[4:],
     )
-    said = made.message(content)
-    # kombu has the last word: where it makes this very message in another way, it goes on making all
-    return made if (said.body, said.properties) == (message.body, message.properties) else None
+
+
+def _serialized(properties: Mapping[str, Any], names: Sequence[str]) -> bytes:
+    types = dict(Message.PROPERTIES)
+    present = [name for name in names if properties.get(name) is not None]
+    serialized: bytes = dumps(
+        "".join(types[name] for name in present), [properties[name] for name in present]
+    )
+    return serialized
 
 
 class Frames:
     """Gathers messages, and writes them together.
 
     Arguments:
-        connection: py-amqp's.
-        channel: the number of the channel.
+        connection, channel: py-amqp's.
     """
 
-    def __init__(self, connection: Any, channel: int) -> None:
+    def __init__(self, connection: Any, channel: Any) -> None:
         self._connection = connection
         self._channel = channel
-        self._write_frames = frame_writer(connection, self)
         self._gathered: list[bytes] = []
         self.size = 0
 
-    def write(self, frames: memoryview | bytes) -> None:
-        """Called by py-amqp's frame writer, as it would write to its transport; it uses its memory again."""
-        self._gathered.append(bytes(frames))
-        self.size += len(frames)
-
-    def add(self, mould: Mould, content: dict[str, Any]) -> None:
+    def add(self, mould: Mould, content: Mapping[str, Any]) -> None:
         """Gather one message. What can't be sent raises, and leaves nothing of it behind."""
-        count = len(self._gathered)
-        try:
-            self._write_frames(1, self._channel, Basic.Publish, mould.method, mould.message(content))
-        except BaseException:
-            del self._gathered[count:]
-            raise
+        properties, body = mould.parts(content)
+        most = self._connection.frame_max - AROUND
+        header = pack(">HHQ", Basic.CLASS_ID, 0, len(body)) + properties
+        if len(header) > most:
+            # RabbitMQ closes the connection for it
+            raise ValueError(f"its headers have {len(properties)} bytes, RabbitMQ takes {most}")
+        frames = [self._frame(METHOD, mould.method), self._frame(HEADER, header)]
+        for start in range(0, len(body), most):
+            frames.append(self._frame(BODY, body[start : start + most]))
+        self._gathered += frames
+        self.size += sum(map(len, frames))
+
+    def _frame(self, type: int, carried: bytes) -> bytes:
+        return pack(">BHI", type, self._channel.channel_id, len(carried)) + carried + END
 
     def flush(self) -> None:
         """Write what is gathered to the socket."""

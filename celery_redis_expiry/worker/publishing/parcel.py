@@ -67,7 +67,9 @@ class Parcel:
 
     @property
     def correlation_id(self) -> Any:
-        return self.content["arguments"].get("correlation_id")
+        """Of the message, once prepared."""
+        arguments = self.arguments if self.kind is None else self.content["arguments"]
+        return arguments.get("correlation_id")
 
     @property
     def is_canvas(self) -> bool:
@@ -118,3 +120,8 @@ def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
     else:
         verdict = "refused" if isinstance(cause, OF_THE_MESSAGE) else "odd"
     return verdict, f"{type(cause).__name__}: {cause}"
+
+
+def unsendable(exc: BaseException) -> tuple[str, str]:
+    """Outcome and reason for a message that could not even be written to the broker."""
+    return "refused" if isinstance(exc, OF_THE_MESSAGE) else "odd", f"it can't be sent: {exc!r}"

@@ -11,10 +11,11 @@ from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.messages import apply_canvas, message
 from celery_redis_expiry.store import Store
+from celery_redis_expiry.worker.publishing.batches import RedisBatches
 from celery_redis_expiry.worker.publishing.confirms import Blocked, ConfirmedBatches
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
-from celery_redis_expiry.worker.publishing.senders import OneByOne, RedisBatches
+from celery_redis_expiry.worker.publishing.senders import OneByOne
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,155 @@
+"""Redis: messages are sent a batch at a time, with an answer for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kombu.utils.uuid import uuid
+
+from celery_redis_expiry.worker.publishing.envelopes import Envelope, envelope
+from celery_redis_expiry.worker.publishing.lease import Lease
+from celery_redis_expiry.worker.publishing.parcel import Parcel, judge, unsendable
+from celery_redis_expiry.worker.publishing.senders import OUTCOMES, OneByOne
+
+#: How many messages of a kind go into one LPUSH: Redis does nothing else meanwhile.
+PUSHED = 100
+
+
+class RedisBatches(OneByOne):
+    """Redis: kombu's `Producer.batch` (kombu 5.7), and each message settled by Redis's answer to it.
+
+    kombu raises the first error of a batch, though Redis took the others (a server that gets full in the
+    middle of it). Publishing those again would double them; so the answers are kept, and nothing is raised.
+    """
+
+    def ask(self) -> None:
+        self.producer.channel.client.ping()
+
+    def run_id(self) -> str:
+        return str(self.producer.channel.client.info("server")["run_id"])
+
+    def study(self, parcel: Parcel) -> Envelope | None:
+        if not self._batches:
+            return None
+        return envelope(self.producer, parcel.content, parcel.arguments)
+
+    @property
+    def _batches(self) -> bool:
+        return hasattr(self.producer, "batch") and bool(self.producer.supports_batch_publish)
+
+    def send(self, parcels: list[Parcel], lease: Lease) -> None:
+        known = [parcel for parcel in parcels if parcel.kind is not None]
+        others = [parcel for parcel in parcels if parcel.kind is None]
+        if known:
+            self._push(known, lease)
+        if others and self._batches and not self.lost:
+            self._publish_batch(others, lease)
+        elif others:
+            super().send(others, lease)
+
+    def _push(self, parcels: list[Parcel], lease: Lease) -> None:
+        """Send messages of known kinds."""
+        serial = uuid()
+        pushes: list[tuple[Any, list[str], list[Parcel]]] = []
+        for number, parcel in enumerate(parcels):
+            try:
+                value = parcel.kind.fill(parcel.content, f"{serial}-{number}")
+            except Exception as exc:
+                parcel.settle(*unsendable(exc))
+                continue
+            if not pushes or pushes[-1][0] != parcel.kind.key or len(pushes[-1][1]) >= PUSHED:
+                pushes.append((parcel.kind.key, [], []))
+            pushes[-1][1].append(value)
+            pushes[-1][2].append(parcel)
+        left = [parcel for parcel in parcels if parcel.outcome is None]
+        if not all(lease.holds(parcel.claim) for parcel in left):
+            for parcel in left:
+                # what is ours of it is claimed anew
+                parcel.settle("unsent" if lease.holds(parcel.claim) else "stalled")
+            return
+        try:
+            with (
+                self.producer.channel.conn_or_acquire() as client,
+                client.pipeline(transaction=False) as pipe,
+            ):
+                for key, values, _ in pushes:
+                    # the key has its prefix
+                    pipe.pipeline_execute_command("LPUSH", key, *values)
+                answers = pipe.execute(raise_on_error=False)
+        except Exception as exc:
+            verdict, reason = judge(exc, self.connection)
+            # no single message is to blame; but for a refusal, what was sent is not known
+            self.lost = verdict in ("lost", "odd")
+            for parcel in left:
+                parcel.settle("unknown" if self.lost else "failed", reason)
+            return
+        for (_, _, pushed), answer in zip(pushes, answers, strict=True):
+            outcome, reason = "published", ""
+            if isinstance(answer, Exception):
+                verdict, reason = judge(answer, self.connection)
+                outcome = OUTCOMES.get(verdict, verdict)
+            for parcel in pushed:
+                parcel.settle(outcome, reason)
+
+    def _publish_batch(self, parcels: list[Parcel], lease: Lease) -> None:
+        """Send messages by kombu's batch, which routes and serializes each."""
+        answers: list[Any] = []
+        spans: list[tuple[Parcel, int, int]] = []
+        try:
+            # never flushed by its size: the answers must all be ours
+            with self.producer.batch(max_size=1_000_000) as batch:
+                for parcel in parcels:
+                    start = _buffered(batch)
+                    if self.publish(parcel):
+                        spans.append((parcel, start, _buffered(batch)))
+                if not all(lease.holds(parcel.claim) for parcel in parcels):
+                    raise _Stalled
+                if spans:
+                    pipeline = batch.state.session.pipeline
+                    pipeline.execute = _keeping(pipeline.execute, answers)
+        except _Stalled:
+            # what is ours of it is claimed anew
+            for parcel, _, _ in spans:
+                parcel.settle("unsent" if lease.holds(parcel.claim) else "stalled")
+            return
+        except Exception as exc:
+            verdict, reason = judge(exc, self.connection)
+            if verdict == "odd":
+                # no single message is to blame, and what was sent is not known
+                verdict = "lost"
+            self.lost = verdict == "lost"
+            left = [parcel for parcel in parcels if parcel.outcome is None]
+            if verdict in ("failed", "refused"):
+                # one of them can't be made a command, which is found before any is sent
+                super().send(left, lease)
+                return
+            for parcel in left:
+                parcel.settle(OUTCOMES.get(verdict, verdict), reason)
+            return
+        for parcel, start, stop in spans:
+            errors = [answer for answer in answers[start:stop] if isinstance(answer, Exception)]
+            if errors:
+                verdict, reason = judge(errors[0], self.connection)
+                parcel.settle(OUTCOMES.get(verdict, verdict), reason)
+            else:
+                parcel.settle("published")
+
+
+class _Stalled(Exception):
+    """Leaves kombu's batch without flushing it."""
+
+
+def _buffered(batch: Any) -> int:
+    """How many commands a batch of kombu's has gathered."""
+    return len(batch.state.session.pipeline) if batch.state.session is not None else 0
+
+
+def _keeping(execute: Callable[..., list[Any]], answers: list[Any]) -> Callable[..., list[Any]]:
+    """`Pipeline.execute` that keeps errors among the answers instead of raising the first."""
+
+    def execute_and_keep(*_: Any, **__: Any) -> list[Any]:
+        answers.extend(execute(raise_on_error=False))
+        return answers
+
+    return execute_and_keep
