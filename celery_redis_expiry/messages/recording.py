@@ -165,7 +165,8 @@ def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str,
     """
     if content.get("kind") != "message":
         raise ValueError(f"its kind is {content.get('kind')!r}, which this release does not know")
-    arguments = dict(content["arguments"])
+    # Celery gives none where nobody asked for one; kombu's own is 0
+    arguments = {"priority": None, **content["arguments"]}
     for name in ("exchange", "routing_key", "correlation_id"):
         if not isinstance(arguments.get(name, ""), str):
             raise TypeError(f"its {name} is no text: {arguments[name]!r}")

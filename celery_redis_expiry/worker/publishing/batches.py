@@ -9,7 +9,7 @@ from kombu.utils.uuid import uuid
 
 from celery_redis_expiry.worker.publishing.envelopes import Envelope, envelope
 from celery_redis_expiry.worker.publishing.lease import Lease
-from celery_redis_expiry.worker.publishing.parcel import Parcel, judge, unsendable
+from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
 from celery_redis_expiry.worker.publishing.senders import OUTCOMES, OneByOne
 
 #: How many messages of a kind go into one LPUSH: Redis does nothing else meanwhile.
@@ -56,7 +56,7 @@ class RedisBatches(OneByOne):
             try:
                 value = parcel.kind.fill(parcel.content, f"{serial}-{number}")
             except Exception as exc:
-                parcel.settle(*unsendable(exc))
+                parcel.settle("refused", f"it can't be sent: {exc!r}")
                 continue
             if not pushes or pushes[-1][0] != parcel.kind.key or len(pushes[-1][1]) >= PUSHED:
                 pushes.append((parcel.kind.key, [], []))

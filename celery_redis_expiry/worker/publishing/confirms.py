@@ -14,7 +14,7 @@ import amqp
 
 from celery_redis_expiry.worker.publishing.frames import GATHERED, Frames, Mould, mould
 from celery_redis_expiry.worker.publishing.lease import Lease
-from celery_redis_expiry.worker.publishing.parcel import Parcel, judge, unsendable
+from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
 from celery_redis_expiry.worker.publishing.senders import OneByOne
 
 #: Milliseconds for which the kernel lets sent bytes go unacknowledged. py-amqp's own second is the death of
@@ -153,7 +153,7 @@ class ConfirmedBatches(OneByOne):
         try:
             self._frames.add(parcel.kind, parcel.content)
         except Exception as exc:
-            parcel.settle(*unsendable(exc))
+            parcel.settle("refused", f"it can't be sent: {exc!r}")
             return False
         gathered.append(parcel)
         return True

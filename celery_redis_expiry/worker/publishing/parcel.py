@@ -120,8 +120,3 @@ def judge(exc: BaseException, connection: Any) -> tuple[str, str]:
     else:
         verdict = "refused" if isinstance(cause, OF_THE_MESSAGE) else "odd"
     return verdict, f"{type(cause).__name__}: {cause}"
-
-
-def unsendable(exc: BaseException) -> tuple[str, str]:
-    """Outcome and reason for a message that could not even be written to the broker."""
-    return "refused" if isinstance(exc, OF_THE_MESSAGE) else "odd", f"it can't be sent: {exc!r}"

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from celery_redis_expiry.worker.publishing.lease import Lease
-from celery_redis_expiry.worker.publishing.parcel import Parcel, judge, losses, unsendable
+from celery_redis_expiry.worker.publishing.parcel import OF_THE_MESSAGE, Parcel, judge, losses
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,8 @@ class OneByOne:
         except (*losses(self.connection), *self.connection.channel_errors):
             raise
         except Exception as exc:
-            parcel.settle(*unsendable(exc))
+            parcel.settle(
+                "refused" if isinstance(exc, OF_THE_MESSAGE) else "odd", f"it can't be sent: {exc!r}"
+            )
             return False
         return True
