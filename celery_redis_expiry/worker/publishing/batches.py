@@ -12,8 +12,8 @@ from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
 from celery_redis_expiry.worker.publishing.senders import OUTCOMES, OneByOne
 
-#: How many messages of a kind go into one LPUSH: Redis does nothing else meanwhile.
-PUSHED = 100
+#: How many messages of a kind, and characters of them, go into one LPUSH: Redis does nothing else meanwhile.
+PUSHED, LONGEST = 100, 200_000
 
 
 class RedisBatches(OneByOne):
@@ -50,18 +50,7 @@ class RedisBatches(OneByOne):
 
     def _push(self, parcels: list[Parcel], lease: Lease) -> None:
         """Send messages of known kinds."""
-        serial = uuid()
-        pushes: list[tuple[Any, list[str], list[Parcel]]] = []
-        for number, parcel in enumerate(parcels):
-            try:
-                value = parcel.kind.fill(parcel.content, f"{serial}-{number}")
-            except Exception as exc:
-                parcel.settle("refused", f"it can't be sent: {exc!r}")
-                continue
-            if not pushes or pushes[-1][0] != parcel.kind.key or len(pushes[-1][1]) >= PUSHED:
-                pushes.append((parcel.kind.key, [], []))
-            pushes[-1][1].append(value)
-            pushes[-1][2].append(parcel)
+        pushes = _pushes(parcels)
         left = [parcel for parcel in parcels if parcel.outcome is None]
         if not all(lease.holds(parcel.claim) for parcel in left):
             for parcel in left:
@@ -134,6 +123,26 @@ class RedisBatches(OneByOne):
                 parcel.settle(OUTCOMES.get(verdict, verdict), reason)
             else:
                 parcel.settle("published")
+
+
+def _pushes(parcels: list[Parcel]) -> list[tuple[Any, list[str], list[Parcel]]]:
+    """Key and values of each LPUSH, and whose they are. A message that can't be one is settled."""
+    pushes: list[tuple[Any, list[str], list[Parcel]]] = []
+    # any tag will do that no other message has
+    serial, length = uuid(), 0
+    for number, parcel in enumerate(parcels):
+        try:
+            value = parcel.kind.fill(parcel.content, f"{serial}-{number}")
+        except Exception as exc:
+            parcel.settle("refused", f"it can't be sent: {exc!r}")
+            continue
+        length += len(value)
+        if not pushes or pushes[-1][0] != parcel.kind.key or len(pushes[-1][1]) >= PUSHED or length > LONGEST:
+            pushes.append((parcel.kind.key, [], []))
+            length = len(value)
+        pushes[-1][1].append(value)
+        pushes[-1][2].append(parcel)
+    return pushes
 
 
 class _Stalled(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from celery_redis_expiry.timer import shown
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import OF_THE_MESSAGE, Parcel, judge, losses
 
@@ -43,9 +44,11 @@ class OneByOne:
 
     def learn(self, parcel: Parcel) -> None:
         """Look at a prepared message, so that others of its template need no preparation."""
-        template = parcel.template
-        # a number in `expires` counts from the due time of each
-        if template is None or template.text in self._kinds or "expires" in parcel.content:
+        template, content = parcel.template, parcel.content
+        if template is None or template.text in self._kinds:
+            return
+        if "expires" in content or "expiration" in content["arguments"]:
+            # another time for each, and another time to live
             return
         if len(self._kinds) >= KINDS:
             self._kinds.clear()
@@ -54,7 +57,7 @@ class OneByOne:
         except Exception as exc:
             # kombu then says what is wrong with it, or sends it
             logger.debug(
-                "expiry: messages like that of %s are prepared one by one: %r", parcel.claim.member, exc
+                "expiry: messages like that of %s are prepared one by one: %r", shown(parcel.claim.label), exc
             )
             self._kinds[template.text] = None
 
