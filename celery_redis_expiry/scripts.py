@@ -24,6 +24,7 @@ NAMES = (
     "drop",
     "enter",
     "fall_due",
+    "hold",
     "inspect",
     "lead",
     "look",
@@ -34,6 +35,7 @@ NAMES = (
     "read",
     "recover",
     "release",
+    "rescue",
     "retry",
     "schedule",
     "touch",
@@ -44,6 +46,11 @@ NAMES = (
 PAUSE = 0.05
 #: Stand before every script: functions that several of them share.
 PRELUDES = ("members", "templates", "prelude")
+#: Functions that only these share.
+LYING = "lying"
+SHARED = {"hold": LYING, "rescue": LYING}
+#: The script that one runs within its own.
+WITHIN = {"rescue": "schedule"}
 
 
 class Script:
@@ -112,13 +119,22 @@ def is_migrating(exc: Exception) -> bool:
 
 @cache
 def source(name: str) -> str:
-    """The text of one script, or of a prelude."""
+    """The text of one script, or of what scripts share."""
     return files("celery_redis_expiry").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def program(name: str) -> str:
     """What Redis is sent for one script, and knows by its SHA1."""
-    return "".join(map(source, (*PRELUDES, name)))
+    return "".join(map(source, PRELUDES)) + shared(name) + source(name)
+
+
+def shared(name: str) -> str:
+    """What stands between the preludes and a script: functions, and a whole script as one of them."""
+    text = source(SHARED[name]) if name in SHARED else ""
+    if name in WITHIN:
+        # with keys and arguments of its own it is the same script: there is but one way to store a timer
+        text += f"local function run_{WITHIN[name]}(KEYS, ARGV)\n{source(WITHIN[name])}end\n"
+    return text
 
 
 def known_by(text: str) -> str:

@@ -185,6 +185,28 @@ def _parts(record: bytes, member: str) -> tuple[int, str, int | None, bytes]:
 
 
 @dataclass(frozen=True)
+class Lying:
+    """Where a message lies in a Redis broker.
+
+    Attributes:
+        message: exactly as it lies there.
+        queue: the key of its queue.
+        unacked, unacked_index: the keys of what consumers hold.
+        first, last: the places in the queue among which it is looked for, counted from the end at which
+            consumers take: -1 is the next one.
+        tag: its delivery tag where it is unacknowledged, "" where it lies in the queue.
+    """
+
+    message: bytes = field(repr=False)
+    queue: str
+    unacked: str
+    unacked_index: str
+    first: int = -1
+    last: int = -1
+    tag: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
     """One call of `schedule_on_expiry`, checked, ready for the store.
 
@@ -196,6 +218,10 @@ class Request:
         id: the task id.
         max_wait: ms from the first call of a debounce for which its further calls may put the timer off, or
             None.
+        lying: its message in the database of the timers, which is to go in the script that stores the timer;
+            in one call all lie in one queue, among the same places. None for all others.
+        token: of the call, the same for all of its requests; who repeats the very call, a week later at the
+            latest, gets the first answer. "" for a call that is repeated after a lost reply only.
     """
 
     stored: Stored | None
@@ -204,6 +230,8 @@ class Request:
     name: str | None
     id: str
     max_wait: int | None = None
+    lying: Lying | None = None
+    token: str = ""
 
     @property
     def label(self) -> str:
@@ -215,7 +243,8 @@ class Outcome:
     """What the store answered to a request.
 
     Attributes:
-        status: scheduled, kept, extended, exists, missing, claimed or late.
+        status: scheduled, kept, extended, exists, missing, claimed or late; gone, where its message did not
+            lie there any more.
         due: ms since the epoch.
         member: the member of the timer that now has the label.
         id: the task id of that timer.

@@ -40,6 +40,7 @@ WORKER = ROLES["expiry worker"]
 WATCHER = ROLES["expiry worker with handlers of [users' own keys]"]
 CONFIGURES = ROLES["expiry worker that may configure notifications"]
 OPERATOR = ROLES["operator"]
+RESCUER = ROLES["rescuer"]
 
 
 def make_user(

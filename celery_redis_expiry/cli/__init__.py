@@ -15,6 +15,7 @@ from celery_redis_expiry.cli import (
     moving,
     namespace,
     purging,
+    rescuing,
     showing,
     stats,
     watch,
@@ -42,6 +43,6 @@ def expiry(ctx: click.Context, **_: Any) -> None:
 for command in (
     *(listing.list_, showing.show, changing.cancel, changing.reschedule, changing.fire),
     *(dead.dead, stats.stats, watch.watch, doctor.doctor),
-    *(purging.purge, moving.export, moving.import_, namespace.adopt, namespace.reshard),
+    *(purging.purge, moving.export, moving.import_, rescuing.rescue, namespace.adopt, namespace.reshard),
 ):
     expiry.add_command(command)

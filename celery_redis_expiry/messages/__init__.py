@@ -13,8 +13,18 @@ from celery_redis_expiry.messages.group_result import WaitingGroupResult
 from celery_redis_expiry.messages.kinds import Kinds
 from celery_redis_expiry.messages.prepared import Prepared
 from celery_redis_expiry.messages.recording import message, record
+from celery_redis_expiry.messages.sent import Sent, timer_of
 
-__all__ = ["Kinds", "Prepared", "WaitingGroupResult", "apply_canvas", "message", "prepare"]
+__all__ = [
+    "Kinds",
+    "Prepared",
+    "Sent",
+    "WaitingGroupResult",
+    "apply_canvas",
+    "message",
+    "prepare",
+    "timer_of",
+]
 
 #: Options that would change where or when the message goes, beside the timer's own.
 FORBIDDEN = {

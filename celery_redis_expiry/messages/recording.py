@@ -7,6 +7,7 @@ time, as they do with `countdown`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -96,22 +97,41 @@ def record(signature: Signature, app: Any) -> Prepared:
 
     payload, content_type, content_encoding = recorder.serialize(body, arguments)
     exchange = arguments.get("exchange")
-    content: dict[str, Any] = {
-        "kind": "message",
-        "task": signature.task,
-        "body": payload,
-        "declare": [describe(entity, app) for entity in arguments.get("declare") or ()],
-        "arguments": {
+    content = content_of(
+        signature.task,
+        payload,
+        {
             **{name: value for name, value in arguments.items() if name not in SENDING and value is not None},
             "content_type": content_type,
             "content_encoding": content_encoding,
             "exchange": exchange.name if isinstance(exchange, Exchange) else exchange,
         },
-    }
+        arguments.get("declare") or (),
+        app,
+    )
     if relative:
         content["expires"] = float(expires)
     _check_storable(content, signature)
     return Prepared(Stored(id, content), result, bool(ignored), events)
+
+
+def content_of(
+    task: str, payload: Any, arguments: dict[str, Any], declare: Iterable[Any], app: Any
+) -> dict[str, Any]:
+    """A message as it is stored.
+
+    Arguments:
+        payload: its body, serialized.
+        arguments: of `kombu.Producer.publish`, those that make the message.
+        declare: the entities that are to be declared before.
+    """
+    return {
+        "kind": "message",
+        "task": task,
+        "body": payload,
+        "declare": [describe(entity, app) for entity in declare],
+        "arguments": arguments,
+    }
 
 
 _connections: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -177,7 +197,7 @@ def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str,
         arguments["expiration"] = expires
     elif arguments.get("expiration") is not None and headers.get("expires"):
         # recorded as counted from the scheduling
-        arguments["expiration"] = max(0.0, _timestamp(headers["expires"], app) - due / 1000)
+        arguments["expiration"] = max(0.0, timestamp(headers["expires"], app) - due / 1000)
     arguments["declare"] = [
         entity
         for entity in (restore(each, app) for each in content.get("declare") or ())
@@ -186,6 +206,7 @@ def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str,
     return content["body"], arguments
 
 
-def _timestamp(iso: str, app: Any) -> float:
+def timestamp(iso: str, app: Any) -> float:
+    """Seconds since the epoch of a time as Celery writes it; a naive one is in `app.timezone`."""
     moment: float = maybe_make_aware(maybe_iso8601(iso), app.timezone).timestamp()
     return moment

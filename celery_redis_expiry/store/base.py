@@ -17,6 +17,8 @@ from celery_redis_expiry.timer import LATEST, Stored, Timer, Undecodable, as_dat
 
 #: How long the answer of a changing call is remembered, ms, for its repetition after a lost reply.
 REMEMBER_MS = 60_000
+#: The same for one that names itself (`Request.token`), for a repetition by another process.
+KEEP_MS = 7 * 24 * 60 * 60_000
 
 
 class Recut(StoreUnavailable):

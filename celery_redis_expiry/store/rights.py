@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from celery_redis_expiry.keys import Channels, Keys, new_token
-from celery_redis_expiry.scripts import PRELUDES, source
+from celery_redis_expiry.scripts import PRELUDES, shared, source
 
 
 class Role(NamedTuple):
@@ -56,6 +56,7 @@ ROLES = {
             *("zscore", "time"),
         ),
     ),
+    "rescuer": Role(("enter", "schedule", "inspect", "rescue", "hold"), ("hget", "hmget", "hlen", "time")),
 }
 #: Without these timers fire, but some of them late.
 PUNCTUALITY = {"publish", "psubscribe"}
@@ -72,10 +73,15 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "get": ("GET", "KEY"),
     "set": ("SET", "KEY", "", "PX", "0"),  # no valid time
     "del": ("DEL", "KEY"),
+    "llen": ("LLEN", "KEY"),
+    "lrange": ("LRANGE", "KEY", "0", "0"),
+    "lset": ("LSET", "KEY", "0", ""),  # no such key
+    "lrem": ("LREM", "KEY", "0", ""),
     "exists": ("EXISTS", "KEY"),
     "pttl": ("PTTL", "KEY"),
     "hlen": ("HLEN", "KEY"),
     "hscan": ("HSCAN", "KEY", "0"),
+    "hexists": ("HEXISTS", "KEY", "field"),
     "hget": ("HGET", "KEY", "field"),
     "hmget": ("HMGET", "KEY", "field"),
     "hset": ("HSET", "KEY", "field", "value", "field"),  # a value is missing
@@ -118,7 +124,7 @@ def _used(role: str, by: str) -> set[str]:
 
 def _used_in(script: str, by: str) -> set[str]:
     """The commands that a script calls by `call` or `pcall`."""
-    text = source(script)
+    text = shared(script) + source(script)
     for block in reversed("\n".join(map(source, PRELUDES)).split("\n\n")):
         if f"{block.partition('local function ')[2].partition('(')[0]}(" in text:
             text += block

@@ -83,6 +83,10 @@ class Store(Operators):
                 todo = [i for i in todo if i not in set(group)]
         raise self._restless()
 
+    def forget_answer(self, requests: Sequence[Request]) -> None:
+        """Nobody will repeat the call any more that stored these, all of one shard, and had a token."""
+        self.home(requests[0].label).forget_answer(requests)
+
     def tell_of_key_timer(self, outcome: Outcome) -> None:
         """Tell who watches keys of a timer that waits for one; without that it is found within a minute."""
         with suppress(StoreUnavailable):

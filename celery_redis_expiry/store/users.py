@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from celery_redis_expiry.errors import NamespaceTaken, StoreUnavailable
@@ -18,7 +19,8 @@ from celery_redis_expiry.keys import (
     text,
     uuid_of,
 )
-from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
+from celery_redis_expiry.store.base import KEEP_MS, REMEMBER_MS
+from celery_redis_expiry.store.rescuing import Rescuing, call_of
 from celery_redis_expiry.timer import (
     LATEST,
     Outcome,
@@ -43,7 +45,7 @@ def _told(answer: Any, member: str, id: str) -> list[str]:
     return [text(answer[0]), text(answer[1]), member_of(answer[2]), *map(text, answer[3:]), ""][:5]
 
 
-class Users(ShardBase):
+class Users(Rescuing):
     def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store timers, each according to its mode; the labels in one call must differ.
 
@@ -76,6 +78,8 @@ class Users(ShardBase):
             if not again:
                 return [outcome for outcome in outcomes if outcome is not None]
             todo = again
+            # a part of the call is another call
+            requests = [replace(request, token="") for request in requests]
         raise StoreUnavailable(
             f"{requests[todo[0]].label!r} was replaced by others {CONTENTION} times meanwhile"
         )
@@ -100,7 +104,7 @@ class Users(ShardBase):
         k = self.keys
         keys = [
             k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.namespace,
-            k.answer(new_token()), k.templates, k.used,
+            k.answer(call_of([each for each, *_ in batch]) or new_token()), k.templates, k.used,
         ]  # fmt: skip
         args: list[Any] = []
         own: list[tuple[str, str]] = []
@@ -123,9 +127,10 @@ class Users(ShardBase):
             args += [uuid_of(request.id), handle(expected), record]
             args.append("" if request.max_wait is None else request.max_wait)
         brought = self.templates.brought(templates)
-        fixed = [self.owner, REMEMBER_MS, k.wake, LATEST, self.shards]
+        remember = KEEP_MS if batch[0][0].token else REMEMBER_MS
+        fixed = [self.owner, remember, k.wake, LATEST, self.shards]
         with self._translated():
-            answers = self._scripts.schedule(keys=keys, args=[*fixed, *brought, *args])
+            answers = self._run_schedule([each for each, *_ in batch], keys, [*fixed, *brought, *args])
         told = [_told(answer, *each) for answer, each in zip(answers, own, strict=False)]
         if told[0][0] not in NOTHING_DONE:
             self.templates.stored(brought)

@@ -46,7 +46,12 @@ def test_every_script_is_somebodys_and_every_right_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("role", "row"),
-    [("producer", "producer"), ("worker", "expiry worker |"), ("operator", "operator ")],
+    [
+        ("producer", "producer"),
+        ("worker", "expiry worker |"),
+        ("operator", "operator "),
+        ("rescuer", "rescuer"),
+    ],
 )
 def test_the_documented_rights_hold_all_that_are_looked_at(role: str, row: str) -> None:
     [line] = [line for line in SETTINGS.read_text().splitlines() if line.startswith(f"| {row}")]
