@@ -41,6 +41,11 @@ class Settings:
         "Keeps the timers of one app from another's in the same Redis. Default: the app's main name. "
         "Letters, digits and `_ . @ / -`.",
     )
+    in_worker: bool = _setting(
+        False,
+        "Whether ordinary workers fire timers too, as if each were started with `--expiry`: for development "
+        "and small sites. `--no-expiry` exempts one.",
+    )
     configure_notifications: bool = _setting(
         True,
         "Whether the expiry worker may add the flags it needs to `notify-keyspace-events` "
@@ -130,7 +135,10 @@ class Settings:
         )
         _check("watch_url", self.watch_url is None or isinstance(self.watch_url, str), "a URL or None")
         _check("watch_limit", _is_whole(self.watch_limit, 1, 10**9), "a whole number, at least 1")
-        for name in ("configure_notifications", "follow_foreign_ttl", "mark_revoked", "scheduled_state"):
+        for name in (
+            *("in_worker", "configure_notifications", "follow_foreign_ttl"),
+            *("mark_revoked", "scheduled_state"),
+        ):
             _check(name, isinstance(getattr(self, name), bool), "True or False")
         _check("lease", _is_number(self.lease) and 5 <= self.lease <= 86400, "seconds from 5 to 86400")
         _check("batch_size", _is_whole(self.batch_size, 2, 1000), "a whole number from 2 to 1000")

@@ -1,4 +1,4 @@
-"""Remote control commands that mean something else to an expiry worker.
+"""Remote control commands that mean something else, or more, to a worker that fires timers.
 
 They run in the loop of the worker that also sends its heartbeats: a Redis that hangs must not hold it up.
 """
@@ -20,23 +20,43 @@ REFUSED = ("add_consumer", "autoscale", "pool_grow", "pool_shrink")
 MOST = 100
 
 
-def install(store: Store) -> None:
-    """Take the place of Celery's own commands; for the process of an expiry worker.
+def install(store: Store, *, beside_tasks: bool) -> None:
+    """Take the place of Celery's own commands; for the process of a worker that fires timers.
 
     Arguments:
         store: one that gives up soon.
+        beside_tasks: whether it runs tasks as well: then its own answers stay, and the timers come on top.
     """
-    for command in REFUSED:
-        Panel.data[command] = _refuse
-    commands = _Timers(store)
-    Panel.data["scheduled"] = Panel.data["dump_schedule"] = commands.scheduled
-    Panel.data["query_task"] = commands.query_task
+    timers = _Timers(store)
+    scheduled: Any = timers.scheduled
+    query_task: Any = timers.query_task
+    if beside_tasks:
+        scheduled, query_task = (
+            _also(Panel.data["scheduled"], scheduled),
+            _also(Panel.data["query_task"], query_task),
+        )
+    else:
+        for command in REFUSED:
+            Panel.data[command] = _refuse
+    Panel.data["scheduled"] = Panel.data["dump_schedule"] = scheduled
+    Panel.data["query_task"] = query_task
     for command in ("revoke", "terminate"):
         Panel.data[command] = _cancelling(Panel.data[command])
 
 
 def _refuse(state: Any, *_: Any, **__: Any) -> Any:
     return nok("an expiry worker runs no task and consumes no queue")
+
+
+def _also(tasks: Any, timers: Any) -> Any:
+    """A command that answers with the tasks that this worker holds and with timers: a list, or by task id."""
+
+    def both(state: Any, *args: Any, **kwargs: Any) -> Any:
+        held, waiting = tasks(state, *args, **kwargs), timers(state, *args, **kwargs)
+        # what has just fired may be here already: then the worker knows best
+        return [*held, *waiting] if isinstance(held, list) else {**waiting, **held}
+
+    return both
 
 
 class _Timers:

@@ -1,19 +1,22 @@
-"""Hearing, pacer and dispatcher, put together: what an expiry worker runs."""
+"""Hearing, pacer and dispatcher, put together: what a worker runs that fires timers."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker import state
 
 from celery_redis_expiry.connections import locate
-from celery_redis_expiry.errors import StoreUnavailable
+from celery_redis_expiry.errors import NotConfigured, StoreUnavailable
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import Store, new_store
 from celery_redis_expiry.worker.applier import Applier
+from celery_redis_expiry.worker.beginning import Beginning
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.dispatcher import Dispatcher
 from celery_redis_expiry.worker.hearing import Hearing
@@ -39,7 +42,7 @@ NODE_TIMEOUT = 2.0
 
 
 class Service:
-    """Everything of an expiry worker but Celery's own.
+    """Everything of a worker that fires timers but Celery's own.
 
     Arguments:
         app: the Celery app.
@@ -54,6 +57,7 @@ class Service:
         self.store = _store(app)
         self.figures = Figures()
         self.loops: list[Loop] = []
+        self._beginning: Beginning | None = None
         self._hearing: Hearing | None = None
         self._glance = Glance(impatient)
         self._metrics = MetricsServer(self.settings, self.figures, self._glance, self._notifications_on)
@@ -68,6 +72,33 @@ class Service:
         # while Redis is waited for, they say that it is
         self._metrics.start()
         self._enter()
+        self._run()
+
+    def start_beside_tasks(self, refuse: Callable[[NotConfigured], None]) -> None:
+        """Start, but wait for Redis in a thread of our own: tasks must not wait with us.
+
+        Arguments:
+            refuse: called in that thread with what `start` would raise.
+        """
+        self._metrics.start()
+        self._beginning = Beginning(self._begin, refuse)
+        self._beginning.start()
+
+    def _begin(self, stopping: threading.Event) -> None:
+        """One attempt at what `start_beside_tasks` leaves to be done.
+
+        Arguments:
+            stopping: set where the worker stops meanwhile.
+
+        Raises:
+            StoreUnavailable: Redis can't be reached now.
+            NamespaceTaken, NotConfigured: as `start` does.
+        """
+        self.store.enter(broker_identity(self.app))
+        if not stopping.is_set():
+            self._run()
+
+    def _run(self) -> None:
         hearing = self._hearing = self._build()
         for loop in self.loops:
             loop.start()
@@ -172,19 +203,26 @@ class Service:
 
         What takes longer than `STOP_TIMEOUT` stays claimed until its lease ends.
         """
+        # first what may be starting the others just now
+        if self._beginning is not None:
+            self._stop(self._beginning)
         for loop in reversed(self.loops):
-            if not loop.stop(STOP_TIMEOUT):
-                logger.warning(
-                    "expiry: the %s did not stop within %.0f s. What it has claimed fires when its lease "
-                    "ends, if another expiry worker runs",
-                    loop.name,
-                    STOP_TIMEOUT,
-                    extra=log_fields("not_stopped", part=loop.name),
-                )
+            self._stop(loop)
         self._metrics.stop()
         logger.info(
             "expiry: stopped. What waits fires when an expiry worker runs", extra=log_fields("stopped")
         )
+
+    @staticmethod
+    def _stop(loop: Loop) -> None:
+        if not loop.stop(STOP_TIMEOUT):
+            logger.warning(
+                "expiry: the %s did not stop within %.0f s. What it has claimed fires when its lease "
+                "ends, if another expiry worker runs",
+                loop.name,
+                STOP_TIMEOUT,
+                extra=log_fields("not_stopped", part=loop.name),
+            )
 
 
 def _store(app: Any) -> Store:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from typing import Any
 
 import redis
@@ -117,6 +118,16 @@ def _add_tasks(app: Celery, ledger: redis.Redis) -> None:
 
         _write(ledger, self, "spawner")
         return str(schedule_on_expiry(app.tasks["ledger.record"].s(label), seconds=seconds).id)
+
+    @app.task(name="ledger.wait_for", bind=True, shared=False)
+    def wait_for(self: Task, label: Any, key: str) -> None:
+        """Holds its worker up until a key of that name is in the broker's Redis."""
+        _write(ledger, self, label)
+        with redis.Redis.from_url(app.conf.broker_url) as client:
+            end = time.monotonic() + 60
+            while not client.exists(key) and time.monotonic() < end:
+                time.sleep(0.02)
+        _write(ledger, self, key)
 
     @app.task(
         name="ledger.with_defaults", bind=True, shared=False, time_limit=77, soft_time_limit=66, expires=600

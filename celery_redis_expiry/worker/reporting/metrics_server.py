@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,8 @@ class MetricsServer:
                 extra=log_fields("no_metrics", reason=str(exc)),
             )
             return
+        # processes that are forked from now on would keep the port when this one is gone
+        os.register_at_fork(after_in_child=self._server.socket.close)
         host = f"[{self._host}]" if ":" in self._host else self._host
         logger.info(
             "expiry: metrics at http://%s:%d/metrics",
