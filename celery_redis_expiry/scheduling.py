@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from celery_redis_expiry.arguments import (
     target_of,
 )
 from celery_redis_expiry.changing import cancel_timer, move_timer
+from celery_redis_expiry.committing import at_commit, checked_on_commit, sooner
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.messages import Prepared, prepare
@@ -43,6 +45,7 @@ def schedule_on_expiry(
     unless_exists: str | Collection[str] | None = None,
     only_if_exists: str | Collection[str] | None = None,
     watch: str | bytes | None = None,
+    on_commit: bool | str = False,
     app: Any = None,
 ) -> ScheduledResult | ScheduledGroupResult:
     """Keep a signature in Redis and enqueue it when its trigger key expires.
@@ -64,12 +67,14 @@ def schedule_on_expiry(
         watch: instead of `seconds`: a key of your own (where `expiry_watch_url` says); the timer fires when
             that expires, whoever extends it meanwhile. A key that is not there, has no TTL or is deleted is
             waited for, until one of this name expires.
+        on_commit: with Django: store the timer when the open transaction commits, of the default database, or
+            of that with this alias; without an open one at once. `seconds` count from the call.
         app: the Celery app; default: the signature's.
 
     Returns:
-        A result whose `id` is the task id that the task will run under. From here on the timer survives
-        the death of any process of ours. With `task_always_eager` the signature runs at once, as it does with
-        `countdown`, and Celery's EagerResult is returned.
+        A result whose `id` is the task id that the task will run under. From here on (with `on_commit` from
+        the commit on) the timer survives the death of any process of ours. With `task_always_eager` the
+        signature runs at once, as it does with `countdown`, and Celery's EagerResult is returned.
 
     Raises:
         InvalidTimer: an argument is unusable; nothing was stored.
@@ -79,7 +84,9 @@ def schedule_on_expiry(
         StoreFull: Redis is at its maxmemory; nothing was stored.
         StoreUnavailable: Redis can't be reached or refuses; where the reply was lost for good, the timer may
             be stored all the same.
+        With `on_commit` an unusable argument or setting is raised by the call, all else by what commits.
     """
+    began = time.monotonic()
     signature = checked_signature(signature)
     app = app_of(app, signature)
     checked_choice(if_exists)
@@ -88,21 +95,40 @@ def schedule_on_expiry(
     name = checked_name(key)
     bound = checked_max_wait(max_wait, when, name)
     guard = checked_guard(unless_exists, only_if_exists)
+    connection = checked_on_commit(on_commit)
     if app.conf.task_always_eager:
-        eager: ScheduledResult = signature.apply_async()
-        return eager
+        return _run_eagerly(signature, connection)
     store = store_of(app)
     prepared = prepare(signature, app)
-    if watched is not None:
-        key_timer = {"key": watched, "due": due_of_key(app, watched)}
-        prepared.stored = Stored(prepared.stored.id, {**prepared.stored.content, "watch": key_timer})
-    request = request_of(prepared, when, if_exists, name, bound, guard)
-    [outcome] = store.schedule([request])
-    outcome.raise_for_status()
-    if watched is not None:
-        store.tell_of_key_timer(outcome)
-    publish_scheduled(app, [(prepared, outcome)])
-    return scheduled(prepared, app, outcome.id)
+
+    def put(when: str) -> str:
+        if watched is not None:
+            key_timer = {"key": watched, "due": due_of_key(app, watched)}
+            prepared.stored = Stored(prepared.stored.id, {**prepared.stored.content, "watch": key_timer})
+        request = request_of(prepared, when, if_exists, name, bound, guard)
+        [outcome] = store.schedule([request])
+        outcome.raise_for_status()
+        if watched is not None:
+            store.tell_of_key_timer(outcome)
+        publish_scheduled(app, [(prepared, outcome)])
+        return outcome.id
+
+    if connection is None:
+        return scheduled(prepared, app, put(when))
+    id = prepared.stored.id
+    later = at_commit(connection, lambda: put(sooner(when, time.monotonic() - began)), name or id, id)
+    return scheduled(prepared, app, later)
+
+
+def _run_eagerly(signature: Signature, connection: Any) -> ScheduledResult:
+    """Run it now or at commit (`task_always_eager`); a result that comes later has the id it will have."""
+    eager: ScheduledResult
+    if connection is None:
+        eager = signature.apply_async()
+        return eager
+    signature = signature.clone()
+    eager = signature.freeze()
+    return at_commit(connection, signature.apply_async, eager.id, eager.id) or eager
 
 
 def cancel(target: Any, *, app: Any = None) -> bool:

