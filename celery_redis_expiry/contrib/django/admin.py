@@ -80,7 +80,7 @@ class TimerAdmin(admin.ModelAdmin):
         return self._page(request, "list.html", context, status=503 if problem else 200)
 
     def _act(self, request: HttpRequest) -> HttpResponse:
-        """Ask, then do; what was asked is of task ids, so that a timer that replaced another is left alone."""
+        """Ask, then do. It goes by task ids: a timer that has replaced another meanwhile is left alone."""
         act, ids = request.POST.get("act", ""), request.POST.getlist("id")[:SHOWN]
         if act not in ACTS or not self.may(request, act):
             raise PermissionDenied

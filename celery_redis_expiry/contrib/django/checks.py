@@ -59,7 +59,9 @@ def _misspelt(app: Any) -> Iterator[checks.CheckMessage]:
 def _unknown(given: str, name: str, known: set[str], prefix: str) -> Iterator[checks.CheckMessage]:
     if name in known:
         return
-    close = get_close_matches(name, known, n=1)
+    # without what all of them begin with, which makes any two alike
+    own = {each.removeprefix("expiry_"): each for each in known}
+    close = [own[each] for each in get_close_matches(name.removeprefix("expiry_"), own, n=1)]
     meant = f"{prefix}{close[0].upper()}" if close and prefix else "".join(close)
     yield checks.Error(
         f"There is no setting {given}.",
@@ -86,7 +88,7 @@ def _spelt(app: Any, text: str) -> str:
 def _doubtful(app: Any) -> Iterator[checks.CheckMessage]:
     if not app.main and not app.conf.get("expiry_namespace"):
         yield checks.Warning(
-            "The Celery app has no name, so its timers have the namespace 'celery', as every other such app's.",
+            "The Celery app has no name, so its timers' namespace is 'celery', as every other such app's.",
             hint="Celery('shop') instead of Celery(), or the setting expiry_namespace.",
             id=_id("W002"),
         )

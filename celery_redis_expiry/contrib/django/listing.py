@@ -19,7 +19,7 @@ SHOWN = 100
 LOOKED_AT = 5000
 STATES = ("waiting", "parked", "claimed")
 WILDCARD = re.compile(r"[*?\[]")
-PLACE = re.compile(r"(\d{1,15})-(\d{1,4})-(\w{1,64})")
+PLACE = re.compile(r"(\d{1,15})-(\d{1,4})-([^:]{1,64})")
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,12 @@ def page_of(app: Any, wanted: Filter) -> Page:
     if wanted.name and not WILDCARD.search(wanted.name):
         timer = get_timer(wanted.name, app=app)
         return Page([Row.of(timer)] if timer else [], "", counts)
-    selection = Selection(task=wanted.task or None, name=wanted.name or None, states=(wanted.state,))
+    # by where they lie: one that was just parked lies among those that wait
+    selection = Selection(task=wanted.task or None, name=wanted.name or None)
     rows: list[Row] = []
     looked_at, last = 0, None
-    for place, timer in store.listed(wanted.state, Selection(), after=wanted.place, page=SHOWN):
+    size = LOOKED_AT // 10 if wanted.name or wanted.task else SHOWN
+    for place, timer in store.listed(wanted.state, Selection(), after=wanted.place, page=size):
         if len(rows) == SHOWN or looked_at == LOOKED_AT:
             assert last is not None
             return Page(rows, "-".join(map(str, last)), counts)
