@@ -18,12 +18,11 @@ def refer(referrer: str, phone: str, *, delay: float | timedelta | None = None) 
         referral = Referral.objects.create(referrer=referrer, phone=phone)
         # Only once the row is there to be found: a rolled-back referral must leave no timer. Should Redis be
         # out of reach at this moment, the caller gets the error and `manage.py rearm_referrals` mends it.
-        transaction.on_commit(
-            lambda: schedule_on_expiry(
-                check_signup.s(referral.pk),
-                seconds=settings.REFERRAL_DELAY if delay is None else delay,
-                key=referral.timer_name,
-            )
+        schedule_on_expiry(
+            check_signup.s(referral.pk),
+            seconds=settings.REFERRAL_DELAY if delay is None else delay,
+            key=referral.timer_name,
+            on_commit=True,
         )
     return referral
 

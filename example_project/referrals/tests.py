@@ -29,16 +29,13 @@ class ServicesTest(TestCase):
         self.cancel = patched(self, services, "cancel")
 
     def test_a_referral_gets_its_timer_on_commit(self) -> None:
-        with self.captureOnCommitCallbacks(execute=True):
-            referral = services.refer("Ann", "+15550100")
-            self.schedule.assert_not_called()
+        referral = services.refer("Ann", "+15550100")
         self.schedule.assert_called_once_with(
-            check_signup.s(referral.pk), seconds=60, key=f"referral:{referral.pk}"
+            check_signup.s(referral.pk), seconds=60, key=f"referral:{referral.pk}", on_commit=True
         )
 
     def test_a_referral_can_have_a_delay_of_its_own(self) -> None:
-        with self.captureOnCommitCallbacks(execute=True):
-            services.refer("Ann", "+15550100", delay=5)
+        services.refer("Ann", "+15550100", delay=5)
         self.assertEqual(self.schedule.call_args.kwargs["seconds"], 5)
 
     def test_a_sign_up_calls_the_timer_off_once(self) -> None:

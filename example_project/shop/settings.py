@@ -12,7 +12,13 @@ ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(","
 #: Who may see /ops: everybody, or nobody. This shop has no login; see ops/views.py for one that has.
 OPS_OPEN = os.environ.get("OPS_OPEN", "1" if DEBUG else "0") == "1"
 
-INSTALLED_APPS = ["django.contrib.staticfiles", "referrals", "carts", "ops"]
+INSTALLED_APPS = [
+    "django.contrib.staticfiles",
+    "celery_redis_expiry.contrib.django",  # manage.py check knows the timers' settings
+    "referrals",
+    "carts",
+    "ops",
+]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 
+from tests.django import project
 from tests.docs import manifest_rule, python_rule, unit_rule
 from tests.docs.blocks import Block, blocks, pages, read
 from tests.docs.world import World
@@ -59,6 +60,8 @@ def test_every_block_runs(page: str, world: World) -> None:
     files = {block.title.rpartition("/")[2]: block.code for block in found if block.title}
     if any(".get(timeout=" in block.code for block in found if block.language == "python"):
         world.start_workers(found)
+    if any("from django" in block.code for block in found if block.language == "python"):
+        project.begin()
     for block in found:
         if block.language == "python":
             python_rule.run(world.here(block), names)
