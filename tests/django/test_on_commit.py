@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from celery import chain, group
+from django.contrib.auth.models import User
 from django.db import connection, connections, transaction
-from django.test import TestCase
+from django.test import Client, TestCase
 
 from celery_redis_expiry import (
     InvalidTimer,
@@ -24,6 +25,7 @@ from celery_redis_expiry import (
     schedule_on_expiry,
 )
 from celery_redis_expiry.committing import sooner
+from tests.django.urls import VIEWS
 from tests.servers.processes import free_port
 from tests.site import Site
 
@@ -99,6 +101,39 @@ def test_seconds_count_from_the_call(site: Site) -> None:
     # the clocks differ in rate by nothing; both ends are rounded to ms
     assert at_call - 0.005 <= due <= called + 0.005
     assert (sooner("+1000", 0.4), sooner("+1000", 2.0), sooner("=1000", 2.0)) == ("+600", "+0", "=1000")
+
+
+@pytest.fixture
+def atomic_requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    yield
+    VIEWS.clear()
+
+
+@pytest.mark.usefixtures("atomic_requests")
+def test_the_transaction_is_the_request(make_site: Callable[..., Site], site: Site) -> None:
+    away = make_site(expiry_redis_url=f"redis://127.0.0.1:{free_port()}/0")
+
+    def refer(site: Site, key: str, *, fails: bool = False) -> Callable[[], None]:
+        def do() -> None:
+            User.objects.create(username=key)
+            schedule_on_expiry(site.record(key), seconds=600, key=key, on_commit=True)
+            assert get_timer(key) is None
+            if fails:
+                raise ZeroDivisionError
+
+        return do
+
+    VIEWS.update(good=refer(site, "good"), bad=refer(site, "bad", fails=True), away=refer(away, "away"))
+    client = Client(raise_request_exception=False)
+    try:
+        assert [client.get(f"/{name}").status_code for name in VIEWS] == [200, 500, 500]
+        assert get_timer("good") is not None
+        assert site.waiting() == 1
+        # committed, though the answer says that something failed
+        assert set(User.objects.values_list("username", flat=True)) == {"good", "away"}
+    finally:
+        User.objects.all().delete()
 
 
 BAD: list[dict[str, Any]] = [
