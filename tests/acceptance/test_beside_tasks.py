@@ -59,7 +59,7 @@ def test_one_process_fires_and_runs(site: Site, pool: str) -> None:
 def test_processes_that_are_forked_later(site: Site) -> None:
     """Each task in a process forked while timers fire: none inherits what would harm it."""
     worker = both(site, *POOLS["prefork"], "--max-tasks-per-child", "1")
-    count = 8
+    count = 5
     for number in range(count):
         site.task("spawn").delay(number, 0.05 * number)
     runs = site.drain(2 * count)
@@ -94,7 +94,7 @@ def test_a_warm_shutdown_lets_a_task_finish(site: Site) -> None:
 
 
 def test_a_cold_shutdown_loses_nothing(site: Site) -> None:
-    worker = both(site, *POOLS["prefork"])
+    worker = both(site, *POOLS["prefork"], expiry_lease=5)
     count = 2000
     assert schedule_many_on_expiry((site.record(n).set(queue="other"), 0) for n in range(count)).errors == []
     eventually(lambda: site.redis.llen("other") > 0, every=0.001, what="the first ones fired")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import socket
 import subprocess
@@ -141,6 +142,18 @@ def test_it_serves_until_it_is_stopped(log: pytest.LogCaptureFixture) -> None:
     serving.stop()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url, timeout=10)
+
+
+def test_a_forked_process_does_not_keep_the_port() -> None:
+    """A pool's child may outlive its worker, whose successor wants the port."""
+    serving = server()
+    serving.start()
+    child = os.fork()
+    if child == 0:
+        os._exit(int(serving._server.socket.fileno() != -1))
+    _, status = os.waitpid(child, 0)
+    serving.stop()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_without_a_port_nothing_is_served_nor_said(
