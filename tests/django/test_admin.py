@@ -113,6 +113,25 @@ def test_page_by_page(site: Site, login: Callable[..., Client], monkeypatch: pyt
     assert rows(shown(client, further[1])) == ["last"]
 
 
+def test_what_others_wrote_into_redis(site: Site, login: Callable[..., Client], monkeypatch: Any) -> None:
+    """Names that are no text hold neither the page up nor the way to the next."""
+    monkeypatch.setattr(listing, "SHOWN", 1)
+    for generation in (b"\xff", b"\xfe"):
+        old = schedule_on_expiry(site.record(1), seconds=600, key="name")
+        with site.server.raw_client() as client:
+            [member] = client.hvals(site.key("names"))
+            record = client.hget(site.key("timers"), member)
+            client.hset(site.key("timers"), generation + b":na\xffme", record)
+            client.zadd(site.key("due"), {generation + b":na\xffme": 4e12})
+        assert old.cancel()
+    client = login("view_timer")
+    page = shown(client)
+    assert len(rows(page)) == 1
+    following = re.search(r'<a href="(\?[^"]*)">Next page', page)
+    assert following
+    assert len(rows(shown(client, following[1]))) == 1
+
+
 @pytest.mark.parametrize("act", ["cancel", "fire"])
 def test_an_act_is_confirmed_first(site: Site, login: Callable[..., Client], act: str) -> None:
     results = [schedule_on_expiry(site.record(n), seconds=1000, key=f"t{n}") for n in range(3)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery_redis_expiry.scheduling import get_timer
 from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store import Place, store_of
-from celery_redis_expiry.timer import Timer
+from celery_redis_expiry.timer import Timer, shown
 
 #: How many timers a page shows.
 SHOWN = 100
@@ -19,7 +19,8 @@ SHOWN = 100
 LOOKED_AT = 5000
 STATES = ("waiting", "parked", "claimed")
 WILDCARD = re.compile(r"[*?\[]")
-PLACE = re.compile(r"(\d{1,15})-(\d{1,4})-([^:]{1,64})")
+#: A place as it stands in a URL: its generation may be anything that somebody wrote into Redis.
+PLACE = re.compile(r"(\d{1,15})-(\d{1,4})-((?:[0-9a-f]{2}){0,300})")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class Filter:
     @property
     def place(self) -> Place | None:
         found = PLACE.fullmatch(self.after)
-        return Place(int(found[1]), int(found[2]), found[3]) if found else None
+        if not found:
+            return None
+        return Place(int(found[1]), int(found[2]), bytes.fromhex(found[3]).decode(errors="surrogateescape"))
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,33 @@ class Row:
     """A timer as a row shows it.
 
     Attributes:
-        timer: as it is.
-        remaining: rounded to seconds; None where it has no due time.
+        id, name, task, args, kwargs, queue, watch: of the timer, as far as they can be shown: what others
+            wrote into Redis may be no text.
+        due: when it fires, or None.
+        remaining: until then, rounded to seconds, or None.
+        state: of the timer.
     """
 
-    timer: Timer
+    id: str
+    name: str
+    task: str
+    args: str
+    kwargs: str
+    queue: str
+    watch: str
+    due: datetime | None
     remaining: timedelta | None
+    state: str
 
     @classmethod
     def of(cls, timer: Timer) -> Row:
-        remaining = timer.remaining
-        return cls(timer, None if remaining is None else timedelta(seconds=round(remaining)))
+        names = ("id", "name", "task", "args", "kwargs", "queue", "watch")
+        return cls(
+            **{name: shown(getattr(timer, name) or "") for name in names},
+            due=timer.due,
+            remaining=None if timer.remaining is None else timedelta(seconds=round(timer.remaining)),
+            state=timer.state,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,8 @@ def page_of(app: Any, wanted: Filter) -> Page:
     for place, timer in store.listed(wanted.state, Selection(), after=wanted.place, page=size):
         if len(rows) == SHOWN or looked_at == LOOKED_AT:
             assert last is not None
-            return Page(rows, "-".join(map(str, last)), counts)
+            generation = last.generation.encode(errors="surrogateescape").hex()
+            return Page(rows, f"{last.score}-{last.shard}-{generation}", counts)
         looked_at, last = looked_at + 1, place
         if selection.takes(timer):
             rows.append(Row.of(timer))
