@@ -117,7 +117,7 @@ def schedule_on_expiry(
         return scheduled(prepared, app, put(when))
     id = prepared.stored.id
     later = at_commit(connection, lambda: put(sooner(when, time.monotonic() - began)), name or id, id)
-    return scheduled(prepared, app, later)
+    return scheduled(prepared, app, later or id)
 
 
 def _run_eagerly(signature: Signature, connection: Any) -> ScheduledResult:
