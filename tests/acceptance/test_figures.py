@@ -16,6 +16,7 @@ from celery import group
 from prometheus_client.parser import text_string_to_metric_families
 
 from celery_redis_expiry import get_timer, schedule_on_expiry
+from celery_redis_expiry.keys import place
 from tests.monitoring import expressions, named
 from tests.servers.redis import RedisServer
 from tests.servers.workers import Worker
@@ -120,11 +121,12 @@ def test_what_waits_and_what_is_buried(watched: Watched) -> None:
     parked = get_timer(schedule_on_expiry(site.record("parked"), seconds=3600), app=site.app)
     assert parked is not None
     site.redis.persist(parked.trigger_key)
-    site.redis.zrem(site.key("due"), parked.trigger_key.partition("trigger:")[2])
-    site.redis.zadd(site.key("parked"), {parked.trigger_key.partition("trigger:")[2]: 4e12})
+    member = place(parked.trigger_key.partition("trigger:")[2])
+    site.redis.zrem(site.key("due"), member)
+    site.redis.zadd(site.key("parked"), {member: 4e12})
     damaged = get_timer(schedule_on_expiry(site.record("damaged"), seconds=0.5), app=site.app)
     assert damaged is not None
-    site.redis.hset(site.key("timers"), damaged.trigger_key.partition("trigger:")[2], "garbage")
+    site.redis.hset(site.key("timers"), place(damaged.trigger_key.partition("trigger:")[2]), "garbage")
     eventually(lambda: site.dead() == 1, what=lambda: watched.worker.log)
     told = watched.stats()
     assert {name: told[name] for name in COUNTS} == {

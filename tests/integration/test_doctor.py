@@ -299,7 +299,7 @@ def test_rights(site: Site, make_site: Callable[..., Site]) -> None:
             assert finding.data["missing"] == ([lacking] if needed else []), (role, lacking)
             if not needed:
                 assert finding.status == "ok"
-            elif lacking in ("+publish", "+psubscribe", "+zcount", f"&{wake}", f"&{events}"):
+            elif lacking in ("+publish", "+psubscribe", "+zcount", "+hscan", f"&{wake}", f"&{events}"):
                 assert finding.status == "warn"
             else:
                 assert finding.status == "fail"
