@@ -78,7 +78,8 @@ class RedisServer:
         """One that answers bytes."""
         return redis.Redis(port=self.port, db=database, socket_timeout=10)
 
-    def start(self) -> RedisServer:
+    def start(self, timeout: float = 20) -> RedisServer:
+        """Up and loaded: what its folder holds is read first, which may take a while."""
         command = [
             str(self.binary),
             "--port",
@@ -91,7 +92,7 @@ class RedisServer:
         for name, value in self.options.items():
             command += ["--" + name.replace("_", "-"), value]
         self.process = Process(command, log=self.folder / "redis.log")
-        eventually(self._answers, timeout=20, what=lambda: f"Redis {self.version} ready\n{self.tail()}")
+        eventually(self._answers, timeout=timeout, what=lambda: f"Redis {self.version} ready\n{self.tail()}")
         return self
 
     def _answers(self) -> bool:

@@ -1,0 +1,13 @@
+"""The scenarios, in the order of the report. Each module has:
+
+- `TITLE`, `INTRO`: its heading, and what its figures mean;
+- `COLUMNS`: which figures of a round the table shows, and their headings;
+- `RATIO`: a figure, the row whose figure it is divided by in each case, and the heading; or None;
+- `run(bench)`: the rows, as they are measured.
+"""
+
+from __future__ import annotations
+
+from benchmarks.scenarios import lateness
+
+ALL = {module.__name__.rpartition(".")[2]: module for module in (lateness,)}

@@ -1,0 +1,127 @@
+"""How late a steady 100 jobs a second are, by how many others wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks import limits
+from benchmarks.bench import Bench, Measure, Row, say
+from benchmarks.client import PeerFailed
+from benchmarks.figures import count
+from benchmarks.filling import fill, filled
+from benchmarks.peers import OURS, Peer
+from benchmarks.site import Site
+from benchmarks.steady import measure
+from benchmarks.watch import LedgerWatch, QueueWatch
+from tests.servers.redis import RedisServer
+
+TITLE = "Lateness"
+INTRO = (
+    "A steady 100 a second, each due at a random moment, while others wait; ms. Ours twice: until the message is in "
+    "the broker's queue, and, as all peers, until the job runs. What had not come when the patience was over counts "
+    "as late as it was by then, so such a figure is *at least* that."
+)
+COLUMNS = {"waiting": "waiting", "arrived": "arrived", "due": "of", "p50": "p50", "p99": "p99", "max": "max"}
+RATIO = ("p99", "ours-runs", "p99 ÷ ours (runs)")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One case: how many of the contestant's own jobs wait, how many foreign keys with a TTL lie there."""
+
+    waiting: int
+    foreign: int = 0
+    who: tuple[str, ...] = ()
+
+    @property
+    def case(self) -> str:
+        return f"{count(self.foreign)} foreign keys" if self.foreign else f"{count(self.waiting)} waiting"
+
+
+MAIN = ("countdown", "bare", "bare-tuned")
+QUICK = (Level(0), Level(10_000, who=MAIN))
+FULL = (
+    *(Level(0), Level(10_000), Level(1_000_000), Level(10_000_000, who=("none",))),
+    Level(0, foreign=1_000_000, who=(*MAIN, "celery-redis-plus", "bullmq")),
+)
+
+
+def run(bench: Bench) -> Iterator[Row]:
+    for level in QUICK if bench.quick else FULL:
+        if level.waiting <= bench.waiting:
+            yield from _at(bench, level)
+
+
+def _at(bench: Bench, level: Level) -> list[Row]:
+    seconds, lead, patience = (1.5, 1.0, 2.0) if bench.quick else (10.0, 3.0, 40.0)
+    how = {"seconds": seconds, "lead": lead, "patience": patience}
+    turns: list[tuple[Row, Measure]] = []
+    with ExitStack() as stack:
+
+        def enter(row: Row, peer: Peer, roles: tuple[str, ...], watch: type[LedgerWatch | QueueWatch]) -> None:
+            turns.append((row, partial(_absent, row)))
+            try:
+                stage = stack.enter_context(_stage(bench, peer, level))
+            except (PeerFailed, AssertionError, OSError) as exc:
+                row["note"] = str(exc)[:200]
+                return
+
+            def turn() -> dict[str, float]:
+                with stage.working(roles, watch):
+                    return {**measure(stage, watch, **how), "waiting": stage.waiting}
+
+            turns[-1] = (row, turn)
+
+        def row(who: str, title: str, kind: str = "peer") -> Row:
+            return bench.row(who, title, level.case, kind, x=level.foreign or level.waiting)
+
+        enter(row("ours-queue", f"{OURS.title}: {QueueWatch.what}", "ours"), OURS, ("expiry",), QueueWatch)
+        enter(row("ours-runs", f"{OURS.title}: {LedgerWatch.what}", "ours"), OURS, OURS.roles, LedgerWatch)
+        for peer in bench.others(*level.who):
+            enter(row(peer.name, peer.title), peer, peer.roles, LedgerWatch)
+        if not level.waiting and not level.foreign:
+            stage = stack.enter_context(bench.site(OURS))
+            client = stack.enter_context(stage.store.client())
+            turns.append(
+                (
+                    row("limit-sleep", "limit: sleep, then LPUSH", "limit"),
+                    lambda: limits.sleeper(stage.place, seconds, lead),
+                )
+            )
+            turns.append(
+                (row("limit-ping", "limit: a round trip", "limit"), lambda: limits.round_trip(client))
+            )
+        return bench.take_turns(turns, 1 if bench.quick else None)
+
+
+def _absent(row: Row) -> dict[str, float]:
+    raise PeerFailed(row["note"])
+
+
+@contextmanager
+def _stage(bench: Bench, peer: Peer, level: Level) -> Iterator[Site]:
+    """A contestant whose Redis is filled."""
+    dump = filled(bench, level.waiting) if peer is OURS else None
+    with bench.site(peer, dump) as stage:
+        if dump is None:
+            if level.waiting:
+                say(f"  {level.case} · {peer.title}: filling")
+            # ours is always filled as far as it says: its goals are about these numbers
+            fill(bench, stage, level.waiting, budget=3_600 if peer is OURS else None)
+        else:
+            stage.waiting = level.waiting
+        foreign_keys(stage.store, level.foreign)
+        yield stage
+
+
+def foreign_keys(store: RedisServer, number: int) -> None:
+    """Other keys with a day's TTL in the same database: what makes Redis's own events late."""
+    with store.client() as client:
+        for start in range(0, number, 10_000):
+            pipe = client.pipeline(transaction=False)
+            for index in range(start, min(number, start + 10_000)):
+                pipe.set(f"foreign:{index}", "x", ex=86_400)
+            pipe.execute()
