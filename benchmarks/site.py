@@ -12,13 +12,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import amqp
-import redis
-
 from benchmarks.client import Client, PeerFailed
 from benchmarks.peers import REPOSITORY, Peer
 from benchmarks.place import Place
-from benchmarks.watch import LedgerWatch, QueueWatch, wait
+from benchmarks.watch import LedgerWatch, QueueDepth, QueueWatch, wait
 from tests.servers.processes import Process
 from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import RedisServer
@@ -66,9 +63,9 @@ class Site:
 
     @contextmanager
     def working(
-        self, roles: Sequence[str] = (), watch: type[LedgerWatch | QueueWatch] = LedgerWatch
+        self, roles: Sequence[str] = (), watch: type[LedgerWatch | QueueWatch | QueueDepth] = LedgerWatch
     ) -> Iterator[list[Process]]:
-        """Its workers, up: a job that each watch can see has come through them."""
+        """Its workers, up: a job has come through them, as far as the watch sees."""
         processes = [
             Process(self.peer.command(role), log=self.log(role), env=self.environment(), cwd=REPOSITORY)
             for role in roles or self.peer.roles
@@ -86,7 +83,7 @@ class Site:
     def log(self, role: str) -> Path:
         return self.folder / f"{role}.log"
 
-    def _wait_ready(self, processes: list[Process], watch: type[LedgerWatch | QueueWatch]) -> None:
+    def _wait_ready(self, processes: list[Process], watch: type[LedgerWatch | QueueWatch | QueueDepth]) -> None:
         deadline = time.time() + READY
         sent = 0
         with watch(self.place) as seen:
@@ -99,14 +96,6 @@ class Site:
                 self.client.enqueue("ready")
                 sent += 1
             wait(lambda: seen.count() >= sent, time.time() + 2)
-
-    def depth(self) -> int:
-        """How many messages wait in the broker's queue (Celery's)."""
-        if self.place.broker.startswith("amqp"):
-            with amqp_connection(self.place.broker) as connection, connection.channel() as channel:
-                return int(channel.queue_declare(self.place.queue, passive=True).message_count)
-        with redis.Redis.from_url(self.place.broker) as client:
-            return int(client.llen(self.place.queue))
 
     def close(self) -> None:
         self._clients.close()
@@ -154,11 +143,3 @@ def server(
         yield store.start(300)
     finally:
         store.remove()
-
-
-def amqp_connection(url: str) -> amqp.Connection:
-    """A connection to a private RabbitMQ."""
-    connection = amqp.Connection(url.split("@")[1].rstrip("/"))
-    connection.connect()
-    return connection
-

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import amqp
 import redis
 
 from benchmarks.place import Place
@@ -89,6 +90,40 @@ class QueueWatch:
 
     def count(self) -> int:
         return len(self._taken)
+
+
+class QueueDepth:
+    """How many messages lie in the broker's queue, Redis's or RabbitMQ's; nobody takes them out."""
+
+    def __init__(self, place: Place) -> None:
+        self._queue = place.queue
+        self._redis = self._amqp = None
+        if place.broker.startswith("amqp"):
+            self._amqp = amqp.Connection(place.broker.split("@")[1].rstrip("/"))
+        else:
+            self._redis = redis.Redis.from_url(place.broker, socket_timeout=10)
+
+    def __enter__(self) -> QueueDepth:
+        if self._amqp:
+            self._amqp.connect()
+            # as Celery declares it, which it does at its first message only
+            self._amqp.channel().queue_declare(self._queue, durable=True, auto_delete=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        (self._amqp or self._redis).close()
+
+    def count(self) -> int:
+        if self._redis:
+            return int(self._redis.llen(self._queue))
+        return int(self._amqp.channel(1).queue_declare(self._queue, passive=True).message_count)
+
+    def clear(self) -> None:
+        """Take everything out."""
+        if self._redis:
+            self._redis.delete(self._queue)
+        else:
+            self._amqp.channel(1).queue_purge(self._queue)
 
 
 def label_of(message: bytes) -> str:

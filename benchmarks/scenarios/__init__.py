@@ -8,6 +8,6 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import lateness
+from benchmarks.scenarios import burst, lateness
 
-ALL = {module.__name__.rpartition(".")[2]: module for module in (lateness,)}
+ALL = {module.__name__.rpartition(".")[2]: module for module in (lateness, burst)}
