@@ -32,13 +32,22 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=names, default=[], help=f"scenarios: {', '.join(scenarios.ALL)}")
     parser.add_argument("--peers", type=names, default=[], help="peers by name, or `none`; default: all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn")
-    parser.add_argument("--budget", type=float, default=60, help="seconds a peer may spend on filling its Redis")
+    parser.add_argument(
+        "--budget", type=float, default=60, help="seconds a peer may spend on filling its Redis"
+    )
     parser.add_argument("--waiting", type=float, default=1e7, help="the most timers that are let wait")
     parser.add_argument(
-        "--conf", type=setting, action="append", default=[], metavar="NAME=JSON", help="a setting for this package"
+        "--conf",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a setting for this package",
     )
     parser.add_argument("--redis", help="the Redis server's version; default: the first found")
-    parser.add_argument("--results", type=Path, default=results.FOLDER, help="folder of the JSON files and the report")
+    parser.add_argument(
+        "--results", type=Path, default=results.FOLDER, help="folder of the JSON files and the report"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing: write the report anew")
     return parser
 

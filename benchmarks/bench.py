@@ -78,8 +78,16 @@ class Bench:
             broker = self.rabbitmq()
         with (
             self.server(dump, **peer.redis_options) as store,
-            site(peer, store, broker=broker, conf=self.conf_of(peer)) as stage,
+            self.site_on(store, peer, broker=broker) as stage,
         ):
+            yield stage
+
+    @contextmanager
+    def site_on(
+        self, store: RedisServer, peer: Peer, *, broker: str | None = None, **conf: Any
+    ) -> Iterator[Site]:
+        """A contestant on a server that is up, with further settings."""
+        with site(peer, store, broker=broker, conf={**self.conf_of(peer), **conf}) as stage:
             yield stage
 
     def conf_of(self, peer: Peer) -> dict[str, Any]:

@@ -1,1 +1,2 @@
-def section(results): return ""
+def section(results):
+    return ""

@@ -87,7 +87,6 @@ def claim_rate(client: redis.Redis, message: bytes | str, count: int) -> Mapping
     return {"rate": count / took}
 
 
-
 def message(label: str) -> str:
     """A Celery message of the usual size, as kombu lays it into a Redis queue."""
     body = base64.b64encode(json.dumps([[label, 7], {}, {}]).encode()).decode()

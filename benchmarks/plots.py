@@ -1,1 +1,2 @@
-def draw(results, folder): return {}
+def draw(results, folder):
+    return {}

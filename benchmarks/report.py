@@ -21,7 +21,9 @@ def write(folder: Path) -> str:
     results = load(folder)
     pictures = plots.draw(results, folder)
     parts = [HEAD, conditions(results), goals.section(results)]
-    parts += [section(name, results[name], pictures.get(name, [])) for name in scenarios.ALL if name in results]
+    parts += [
+        section(name, results[name], pictures.get(name, [])) for name in scenarios.ALL if name in results
+    ]
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     (folder / "RESULTS.md").write_text(text)
     return text
@@ -38,7 +40,8 @@ def conditions(results: Results) -> str:
     lines = [
         f"- {machine['processor']}, {machine['cores']} cores, {memory}, {machine['system']}",
         "- " + ", ".join(f"{name} {one}" for name, one in versions.items()),
-        f"- measured {', '.join(runs)}" + (" (`QUICK=1`: small numbers, for a look)" if _quick(results) else ""),
+        f"- measured {', '.join(runs)}"
+        + (" (`QUICK=1`: small numbers, for a look)" if _quick(results) else ""),
     ]
     return "\n".join(lines)
 
@@ -67,7 +70,9 @@ def _medians(rounds: int) -> str:
 
 def table(scenario: Any, rows: Sequence[dict[str, Any]]) -> str:
     columns = {
-        name: title for name, title in scenario.COLUMNS.items() if any(middle(row, name) is not None for row in rows)
+        name: title
+        for name, title in scenario.COLUMNS.items()
+        if any(middle(row, name) is not None for row in rows)
     }
     head = ["case", "who", *columns.values()]
     if scenario.RATIO:

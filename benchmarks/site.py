@@ -17,7 +17,6 @@ from benchmarks.peers import REPOSITORY, Peer
 from benchmarks.place import Place
 from benchmarks.watch import LedgerWatch, QueueDepth, QueueWatch, wait
 from tests.servers.processes import Process
-from tests.servers.rabbitmq import RabbitMQServer
 from tests.servers.redis import RedisServer
 
 _numbers = itertools.count(1)
@@ -83,7 +82,9 @@ class Site:
     def log(self, role: str) -> Path:
         return self.folder / f"{role}.log"
 
-    def _wait_ready(self, processes: list[Process], watch: type[LedgerWatch | QueueWatch | QueueDepth]) -> None:
+    def _wait_ready(
+        self, processes: list[Process], watch: type[LedgerWatch | QueueWatch | QueueDepth]
+    ) -> None:
         deadline = time.time() + READY
         sent = 0
         with watch(self.place) as seen:
@@ -132,9 +133,7 @@ def site(
 
 
 @contextmanager
-def server(
-    binary: Path, version: str, dump: Path | None = None, **options: str
-) -> Iterator[RedisServer]:
+def server(binary: Path, version: str, dump: Path | None = None, **options: str) -> Iterator[RedisServer]:
     """A private Redis; with `dump`, what that file holds is in it."""
     store = RedisServer(binary, version, **options)
     try:

@@ -9,7 +9,7 @@ const { Queue, Worker } = require("bullmq");
 const place = JSON.parse(process.env.BENCH_PLACE);
 const connection = new IORedis(place.redis, { maxRetriesPerRequest: null });
 const SECOND = 7;
-const CHUNKS = { one: 100, many: 2000 };
+const CHUNKS = { one: 100, many: 500 };
 
 function work() {
   const ledger = fs.openSync(place.ledger, "a");

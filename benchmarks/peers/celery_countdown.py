@@ -11,6 +11,7 @@ from benchmarks.place import Place
 
 class CeleryAdapter(Adapter):
     """What ours and `countdown` have in common: the app, and its ordinary workers."""
+
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self.app = build(place)

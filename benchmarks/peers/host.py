@@ -19,7 +19,7 @@ from benchmarks.peers.base import Adapter
 from benchmarks.place import Place
 
 #: How many jobs are scheduled between two looks at the clock, one by one and many at once.
-CHUNKS = {"one": 100, "many": 2_000}
+CHUNKS = {"one": 100, "many": 500}
 
 
 def main() -> None:

@@ -8,6 +8,20 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import burst, lateness
+from types import ModuleType
 
-ALL = {module.__name__.rpartition(".")[2]: module for module in (lateness, burst)}
+from benchmarks.scenarios import (
+    burst,
+    cluster,
+    fairness,
+    growth,
+    idle,
+    lateness,
+    memory,
+    own_keys,
+    scheduling,
+    workers,
+)
+
+_ORDER = (lateness, burst, fairness, scheduling, memory, idle, workers, cluster, growth, own_keys)
+ALL: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ORDER}

@@ -16,9 +16,9 @@ from benchmarks.watch import QueueDepth
 
 TITLE = "Burst"
 INTRO = (
-    "All due in one instant. A second's messages, from the due time until the last is in the broker's queue (ours), or "
-    "until the last job has run (peers). `apply_async` in a loop sends without any delay. The slowest script is the "
-    "longest that one of ours held the timers' Redis up, ms."
+    "All due in one instant. A second's messages, from the due time until the last is in the broker's queue "
+    "(ours), or until the last job has run (peers). `apply_async` in a loop sends without any delay. The "
+    "slowest script is the longest that one of ours held the timers' Redis up, ms."
 )
 COLUMNS = {
     **{"count": "due", "arrived": "arrived", "rate": "a second"},
@@ -41,7 +41,10 @@ def run(bench: Bench) -> Iterator[Row]:
                 own["note"] = str(exc)
                 yield own
                 continue
-            turns += [(own, _ours(bench, stage)), (loop, partial(_loop, stage, 500 if bench.quick else 5_000))]
+            turns += [
+                (own, _ours(bench, stage)),
+                (loop, partial(_loop, stage, 500 if bench.quick else 5_000)),
+            ]
             if case == ONE:
                 turns += _limits(bench, stack, stage)
         count, patience = (500, 5.0) if bench.quick else (10_000, 60.0)

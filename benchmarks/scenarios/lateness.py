@@ -20,9 +20,9 @@ from tests.servers.redis import RedisServer
 
 TITLE = "Lateness"
 INTRO = (
-    "A steady 100 a second, each due at a random moment, while others wait; ms. Ours twice: until the message is in "
-    "the broker's queue, and, as all peers, until the job runs. What had not come when the patience was over counts "
-    "as late as it was by then, so such a figure is *at least* that."
+    "A steady 100 a second, each due at a random moment, while others wait; ms. Ours twice: until the "
+    "message is in the broker's queue, and, as all peers, until the job runs. What had not come when the "
+    "patience was over counts as late as it was by then, so such a figure is *at least* that."
 )
 COLUMNS = {"waiting": "waiting", "arrived": "arrived", "due": "of", "p50": "p50", "p99": "p99", "max": "max"}
 RATIO = ("p99", "ours-runs", "p99 ÷ ours (runs)")
@@ -61,7 +61,9 @@ def _at(bench: Bench, level: Level) -> list[Row]:
     turns: list[tuple[Row, Measure]] = []
     with ExitStack() as stack:
 
-        def enter(row: Row, peer: Peer, roles: tuple[str, ...], watch: type[LedgerWatch | QueueWatch]) -> None:
+        def enter(
+            row: Row, peer: Peer, roles: tuple[str, ...], watch: type[LedgerWatch | QueueWatch]
+        ) -> None:
             turns.append((row, partial(_absent, row)))
             try:
                 stage = stack.enter_context(_stage(bench, peer, level))
