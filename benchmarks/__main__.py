@@ -1,4 +1,4 @@
-"""`make bench`: each scenario for this package, for every peer, and for the limit, into benchmarks/results/."""
+"""`make bench`: each scenario for ours, for every peer, and for the limit, into benchmarks/results/."""
 
 from __future__ import annotations
 

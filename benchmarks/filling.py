@@ -46,7 +46,7 @@ def fill(bench: Bench, stage: Site, count: int, budget: float | None = None) -> 
 
 
 def filled(bench: Bench, count: int) -> Path | None:
-    """A dump of a Redis in which `count` timers of ours wait; None for so few that it is quicker to schedule them.
+    """A dump of a Redis in which `count` timers of ours wait; None for few, which are quicker to schedule.
 
     Raises:
         PeerFailed: this machine has not the memory for them.

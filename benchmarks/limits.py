@@ -41,7 +41,7 @@ def round_trip(client: redis.Redis, count: int = 2_000) -> Mapping[str, float]:
 
 
 def sleeper(place: Place, seconds: float, lead: float) -> Mapping[str, float]:
-    """A thread that knows every moment by heart, sleeps until it and pushes: nothing durable, nothing to find."""
+    """A thread that knows every moment by heart, sleeps until it and pushes: nothing is durable."""
     with QueueWatch(place) as seen, redis.Redis.from_url(place.broker) as client:
         items = moments(seconds, lead)
 

@@ -12,7 +12,8 @@ from benchmarks.results import Result, Results, load
 
 HEAD = """# Results
 
-Made by `make bench`; how it measures: [benchmarks](../README.md). Absolute times are this machine's; ratios travel better.
+Made by `make bench`; how it measures: [benchmarks](../README.md). Absolute times are this machine's; ratios
+travel better.
 """
 
 

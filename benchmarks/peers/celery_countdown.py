@@ -1,4 +1,4 @@
-"""Celery's own `countdown` (here `eta`, which it becomes): the message goes out at once, a worker keeps it."""
+"""Celery's own `countdown` (`eta`, which it becomes): the message goes out at once, a worker keeps it."""
 
 from __future__ import annotations
 

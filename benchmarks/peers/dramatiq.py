@@ -1,4 +1,4 @@
-"""Dramatiq: `send_with_options(delay=…)`; a worker fetches the message at once and keeps it until it is due."""
+"""Dramatiq: `send_with_options(delay=…)`; a worker takes the message at once and keeps it until due."""
 
 from __future__ import annotations
 

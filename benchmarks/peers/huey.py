@@ -1,4 +1,4 @@
-"""Huey: `task.schedule(eta=…)`, its consumer with its own defaults (one thread; its scheduler looks every second)."""
+"""Huey: `task.schedule(eta=…)`, its consumer by default: one thread, and a look every second."""
 
 from __future__ import annotations
 

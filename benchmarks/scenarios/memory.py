@@ -61,7 +61,7 @@ def _measure(bench: Bench, peer: Peer, few: int, many: int) -> Mapping[str, floa
 
 
 def _taken(stage: Site) -> None:
-    """Until the workers have taken what lies in a queue, where that is their way: what comes after it runs."""
+    """Until the workers have taken what lies in a queue, where that is their way."""
     with LedgerWatch(stage.place) as seen:
         stage.client.enqueue("ready")
         if not wait(lambda: seen.count() > 0, time.time() + 300):

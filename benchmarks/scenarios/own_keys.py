@@ -1,4 +1,4 @@
-"""Users' own keys among many others: until their handler's message is in the queue, beside a bare subscriber."""
+"""Users' own keys among many others: until the message is in the queue, beside a bare subscriber."""
 
 from __future__ import annotations
 
