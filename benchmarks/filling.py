@@ -18,6 +18,7 @@ from benchmarks.client import PeerFailed, filling
 from benchmarks.peers import OURS, REPOSITORY
 from benchmarks.processes import available
 from benchmarks.site import Site
+from tests.servers.redis import RedisServer
 
 DUMPS = REPOSITORY / "build" / "bench"
 #: Bytes of memory a waiting timer may take, before one has been measured.
@@ -69,6 +70,16 @@ def filled(bench: Bench, count: int) -> Path | None:
                 time.sleep(0.5)
         shutil.move(stage.store.folder / "dump.rdb", path)
     return path
+
+
+def foreign_keys(store: RedisServer, number: int) -> None:
+    """Other keys with a day's TTL in the same database: what makes Redis's own events late."""
+    with store.client() as client:
+        for start in range(0, number, 10_000):
+            pipe = client.pipeline(transaction=False)
+            for index in range(start, min(number, start + 10_000)):
+                pipe.set(f"foreign:{index}", "x", ex=86_400)
+            pipe.execute()
 
 
 def _release() -> str:

@@ -69,7 +69,7 @@ def lateness(rows: list[dict[str, Any]]) -> Any:
     _title(
         axes,
         "How late a steady 100 a second are",
-        "from due until the job runs; ours also until it is in the queue",
+        "until the job runs; ours also until it is in the queue",
     )
     return figure
 
@@ -191,7 +191,7 @@ def _title(axes: Any, title: str, subtitle: str) -> None:
 
 
 def _label_ends(axes: Any, ends: list[tuple[float, float, str, str, bool]]) -> None:
-    """Names at the right edge, in the order of the lines' last points, moved apart where they would overlap."""
+    """Names at the right edge, in the order of the lines' last points, kept apart."""
     low, high = (math.log10(y) if axes.get_yscale() == "log" else y for y in axes.get_ylim())
     apart = 12.5 / (axes.figure.get_figheight() * 72 * 0.8)
     ends = sorted(ends, key=lambda end: end[1])
@@ -215,7 +215,13 @@ def _label_ends(axes: Any, ends: list[tuple[float, float, str, str, bool]]) -> N
             fontsize=9,
             color=colour,
             fontweight="bold" if bold else "normal",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.5, "shrinkB": 3},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "alpha": 0.5,
+                "relpos": (0, 0.5),
+            },
             annotation_clip=False,
         )
 

@@ -20,7 +20,7 @@ from tests.servers.processes import Process
 from tests.servers.redis import RedisServer
 
 _numbers = itertools.count(1)
-#: Seconds within which a worker must run its first job; one with a million waiting has to take them first.
+#: Seconds within which a worker must run its first job, and one more for each thousand that wait.
 READY = 90.0
 
 
@@ -85,7 +85,7 @@ class Site:
     def _wait_ready(
         self, processes: list[Process], watch: type[LedgerWatch | QueueWatch | QueueDepth]
     ) -> None:
-        deadline = time.time() + READY
+        deadline = time.time() + READY + self.waiting / 1_000
         sent = 0
         with watch(self.place) as seen:
             # a bare subscriber that is not there yet misses the first, as it would any other

@@ -92,7 +92,7 @@ PEERS: dict[str, Peer] = {
         ),
         Peer("bare", "bare keyspace events", "bare"),
         Peer(
-            *("bare-tuned", "the same, Redis tuned", "bare"),
+            *("bare-tuned", "bare events, Redis tuned", "bare"),
             redis_options={"hz": "500", "active_expire_effort": "10"},
         ),
         Peer("bullmq", "BullMQ", "bullmq.cjs", environment="bullmq"),

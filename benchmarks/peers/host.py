@@ -1,8 +1,8 @@
 """What runs in a peer's environment: `python -m benchmarks.peers.host <adapter> <role>`.
 
 The role `client` takes commands from its input, one JSON object a line, and answers each with one: what it
-did, and the seconds it took, measured here, so that the way to this process is no part of them. Every other role
-is a worker's.
+did, and the seconds it took, measured here, so that the way to this process is no part of them. Every other
+role is a worker's.
 """
 
 from __future__ import annotations

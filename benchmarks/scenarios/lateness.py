@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +11,11 @@ from benchmarks import limits
 from benchmarks.bench import Bench, Measure, Row, say
 from benchmarks.client import PeerFailed
 from benchmarks.figures import count
-from benchmarks.filling import fill, filled
+from benchmarks.filling import fill, filled, foreign_keys
 from benchmarks.peers import OURS, Peer
 from benchmarks.site import Site
 from benchmarks.steady import measure
 from benchmarks.watch import LedgerWatch, QueueWatch
-from tests.servers.redis import RedisServer
 
 TITLE = "Lateness"
 INTRO = (
@@ -26,6 +25,8 @@ INTRO = (
 )
 COLUMNS = {"waiting": "waiting", "arrived": "arrived", "due": "of", "p50": "p50", "p99": "p99", "max": "max"}
 RATIO = ("p99", "ours-runs", "p99 ÷ ours (runs)")
+
+Watch = type[LedgerWatch | QueueWatch]
 
 
 @dataclass(frozen=True)
@@ -59,48 +60,36 @@ def _at(bench: Bench, level: Level) -> list[Row]:
     seconds, lead, patience = (1.5, 1.0, 2.0) if bench.quick else (10.0, 3.0, 40.0)
     how = {"seconds": seconds, "lead": lead, "patience": patience}
     turns: list[tuple[Row, Measure]] = []
-    with ExitStack() as stack:
 
-        def enter(
-            row: Row, peer: Peer, roles: tuple[str, ...], watch: type[LedgerWatch | QueueWatch]
-        ) -> None:
-            turns.append((row, partial(_absent, row)))
+    def row(who: str, title: str, kind: str = "peer") -> Row:
+        return bench.row(who, title, level.case, kind, x=level.foreign or level.waiting)
+
+    with ExitStack() as stack:
+        for peer in (OURS, *bench.others(*level.who)):
+            ways: list[tuple[Row, tuple[str, ...], Watch]] = [(row(peer.name, peer.title), (), LedgerWatch)]
+            if peer is OURS:
+                ways = [
+                    (row("ours-queue", f"{peer.title}: {QueueWatch.what}", "ours"), ("expiry",), QueueWatch),
+                    (row("ours-runs", f"{peer.title}: {LedgerWatch.what}", "ours"), (), LedgerWatch),
+                ]
             try:
                 stage = stack.enter_context(_stage(bench, peer, level))
+                turns += [(one, partial(_turn, stage, roles, watch, how)) for one, roles, watch in ways]
             except (PeerFailed, AssertionError, OSError) as exc:
-                row["note"] = str(exc)[:200]
-                return
-
-            def turn() -> dict[str, float]:
-                with stage.working(roles, watch):
-                    return {**measure(stage, watch, **how), "waiting": stage.waiting}
-
-            turns[-1] = (row, turn)
-
-        def row(who: str, title: str, kind: str = "peer") -> Row:
-            return bench.row(who, title, level.case, kind, x=level.foreign or level.waiting)
-
-        enter(row("ours-queue", f"{OURS.title}: {QueueWatch.what}", "ours"), OURS, ("expiry",), QueueWatch)
-        enter(row("ours-runs", f"{OURS.title}: {LedgerWatch.what}", "ours"), OURS, OURS.roles, LedgerWatch)
-        for peer in bench.others(*level.who):
-            enter(row(peer.name, peer.title), peer, peer.roles, LedgerWatch)
-        if not level.waiting and not level.foreign:
+                turns += [(one | {"note": str(exc)[:200]}, dict) for one, _, _ in ways]
+        if level == Level(0):
             stage = stack.enter_context(bench.site(OURS))
             client = stack.enter_context(stage.store.client())
-            turns.append(
-                (
-                    row("limit-sleep", "limit: sleep, then LPUSH", "limit"),
-                    lambda: limits.sleeper(stage.place, seconds, lead),
-                )
-            )
-            turns.append(
-                (row("limit-ping", "limit: a round trip", "limit"), lambda: limits.round_trip(client))
-            )
+            sleeper = row("limit-sleep", "limit: sleep, then LPUSH", "limit")
+            turns.append((sleeper, partial(limits.sleeper, stage.place, seconds, lead)))
+            ping = row("limit-ping", "limit: a round trip", "limit")
+            turns.append((ping, partial(limits.round_trip, client)))
         return bench.take_turns(turns, 1 if bench.quick else None)
 
 
-def _absent(row: Row) -> dict[str, float]:
-    raise PeerFailed(row["note"])
+def _turn(stage: Site, roles: tuple[str, ...], watch: Watch, how: Mapping[str, float]) -> Mapping[str, float]:
+    with stage.working(roles, watch):
+        return {**measure(stage, watch, **how), "waiting": stage.waiting}
 
 
 @contextmanager
@@ -117,13 +106,3 @@ def _stage(bench: Bench, peer: Peer, level: Level) -> Iterator[Site]:
             stage.waiting = level.waiting
         foreign_keys(stage.store, level.foreign)
         yield stage
-
-
-def foreign_keys(store: RedisServer, number: int) -> None:
-    """Other keys with a day's TTL in the same database: what makes Redis's own events late."""
-    with store.client() as client:
-        for start in range(0, number, 10_000):
-            pipe = client.pipeline(transaction=False)
-            for index in range(start, min(number, start + 10_000)):
-                pipe.set(f"foreign:{index}", "x", ex=86_400)
-            pipe.execute()

@@ -11,9 +11,9 @@ import redis
 
 from benchmarks.bench import Bench, Measure, Row
 from benchmarks.figures import count as written
+from benchmarks.filling import foreign_keys
 from benchmarks.peers import OURS, PEERS
 from benchmarks.processes import cpu
-from benchmarks.scenarios.lateness import foreign_keys
 from benchmarks.site import Site
 from benchmarks.steady import lateness
 from benchmarks.watch import LedgerWatch, QueueWatch, wait
