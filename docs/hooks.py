@@ -6,6 +6,7 @@ operating.md. So nothing is written twice: each page stays where it belongs, and
 
 from __future__ import annotations
 
+import glob
 import logging
 import posixpath
 import re
@@ -22,6 +23,7 @@ ELSEWHERE = {
     "index.md": "README.md",
     "example.md": "example_project/README.md",
     "benchmarks.md": "benchmarks/results/RESULTS.md",
+    "how-it-measures.md": "benchmarks/README.md",
     "changes.md": "CHANGELOG.md",
 }
 LINK = re.compile(r"""(\]\(|\b(?:src|href|srcset)=")([^)"\s#]+)""")
@@ -31,6 +33,8 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     root = posixpath.dirname(config.config_file_path)
     for page, path in ELSEWHERE.items():
         files.append(File.generated(config, page, abs_src_path=posixpath.join(root, path)))
+    for picture in glob.glob("benchmarks/results/*.png", root_dir=root):
+        files.append(File.generated(config, picture, abs_src_path=posixpath.join(root, picture)))
     return files
 
 

@@ -62,7 +62,7 @@ def _broker(bench: Bench, stack: ExitStack, case: str) -> str | None:
 
 
 def _ours(bench: Bench, stage: Site) -> Measure:
-    burst = Burst(stage, 5_000 if bench.quick else 100_000, 60, runs=False)
+    burst = Burst(stage, 2_000 if bench.quick else 100_000, 60, runs=False)
 
     def turn() -> Mapping[str, float | None]:
         with stage.working(("expiry",), QueueDepth):

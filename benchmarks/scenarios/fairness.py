@@ -36,7 +36,7 @@ STEADY = "steady"
 
 def run(bench: Bench) -> Iterator[Row]:
     turns: list[tuple[Row, Measure]] = []
-    size = 5_000 if bench.quick else 100_000
+    size = 2_000 if bench.quick else 100_000
     with ExitStack() as stack:
         broker = stack.enter_context(bench.server()).url()
         for case, url in (("one Redis database", None), ("two Redis servers", broker)):

@@ -54,14 +54,14 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _measure(bench: Bench, stage: Site) -> Mapping[str, float]:
-    calls, seconds = (200, 1.5) if bench.quick else (1_000, 10.0)
+    calls, seconds = (200, 1.0) if bench.quick else (1_000, 10.0)
     before = _scripts(stage.store)
     begun = time.perf_counter()
     stage.client.fill(calls, 60, way="one")
     took = time.perf_counter() - begun
     scheduled = _scripts(stage.store) - before
     with stage.working(("expiry",), QueueWatch), QueueWatch(stage.place) as seen:
-        steady = moments(seconds, lead=2.0)
+        steady = moments(seconds, lead=1.0 if bench.quick else 3.0)
         stage.client.schedule(steady)
         before = _scripts(stage.store)
         wait(lambda: seen.count() >= len(steady), steady[-1][1] / 1000 + 20)

@@ -28,7 +28,7 @@ COLUMNS = {"commands": "Redis commands/s", "cpu": "CPU, % of a core", "seconds":
 RATIO = None
 STOCK = "stock"
 #: Seconds after its start in which a worker is not idle yet.
-CALM = 5.0
+CALM = 4.0
 
 
 def run(bench: Bench) -> Iterator[Row]:
@@ -79,7 +79,7 @@ def _peer(bench: Bench, peer: Peer) -> list[Row]:
 
 def _watch(bench: Bench, watched: list[tuple[Row, Any]]) -> list[Row]:
     """All of them over the same seconds, so that what disturbs one disturbs the others."""
-    seconds = 8.0 if bench.quick else 60.0
+    seconds = 5.0 if bench.quick else 60.0
     time.sleep(CALM)
     for number in range(1 if bench.quick else bench.rounds):
         say(f"  idle for {seconds:.0f} s ({number + 1})")

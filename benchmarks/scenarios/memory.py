@@ -27,11 +27,11 @@ COLUMNS = {
 }
 RATIO = ("redis", "ours", "Redis ÷ ours")
 CASE = "waiting"
-QUICK_PEERS = ("countdown", "bare", "bullmq")
+QUICK_PEERS = ("countdown", "bullmq")
 
 
 def run(bench: Bench) -> Iterator[Row]:
-    few, many = (500, 4_000) if bench.quick else (10_000, 1_000_000)
+    few, many = (200, 2_000) if bench.quick else (10_000, 1_000_000)
     many = min(many, bench.waiting)
     for peer in (OURS, *bench.others(*(QUICK_PEERS if bench.quick else ()))):
         if peer.name == "bare-tuned":  # stores what the other one stores

@@ -22,13 +22,13 @@ INTRO = (
 COLUMNS = {"rate": "a second"}
 RATIO = ("rate", "countdown", "÷ `countdown`")
 ONE, BULK, EIGHT = "one by one", "in bulk", "8 processes"
-QUICK_PEERS = ("countdown", "bare", "bullmq", "celery-redis-plus")
+QUICK_PEERS = ("countdown", "bullmq")
 PROCESSES = 8
 
 
 def run(bench: Bench) -> Iterator[Row]:
     turns: list[tuple[Row, Measure]] = []
-    seconds = 0.5 if bench.quick else 5.0
+    seconds = 0.3 if bench.quick else 5.0
     peers = bench.others(*(QUICK_PEERS if bench.quick else ()))
     with ExitStack() as stack:
         for peer in (OURS, *(peer for peer in peers if not peer.name.startswith("bare-"))):
@@ -44,14 +44,14 @@ def run(bench: Bench) -> Iterator[Row]:
             if peer is COUNTDOWN:
                 row = bench.row("loop", "`apply_async` in a loop, no delay", ONE)
                 turns.append((row, partial(_loop, client, stage.place)))
-            if peer in (OURS, COUNTDOWN):
+            if peer is OURS or (peer is COUNTDOWN and not bench.quick):
                 hands = [client, *(stage.new_client() for _ in range(PROCESSES - 1))]
                 row = bench.row(peer.name, peer.title, f"{EIGHT}, {ONE}", kind)
                 turns.append((row, partial(_rate, hands, "one", seconds)))
                 if client.bulk:
                     row = bench.row(peer.name, peer.title, f"{EIGHT}, {BULK}", kind)
                     turns.append((row, partial(_rate, hands, "many", seconds)))
-        yield from bench.take_turns(turns)
+        yield from bench.take_turns(turns, 2 if bench.quick else None)
 
 
 def _rate(clients: Sequence[Client], way: str, seconds: float) -> Mapping[str, float]:
