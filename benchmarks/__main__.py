@@ -7,23 +7,25 @@ import json
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report, results, scenarios
-from benchmarks.bench import Bench, choose, say
+from benchmarks.bench import Bench, Row, choose, say
 from tests.servers import rabbitmq
 from tests.servers.redis import FETCH_HINT, binaries
 
 
 def main() -> int:
     options = arguments().parse_args()
+    failed: list[str] = []
     if not options.report:
         # as Ctrl-C: what was started is ended
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        measure(options)
+        failed = measure(options)
     print(report.write(options.results))
-    return 0
+    return 1 if failed else 0
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -61,7 +63,9 @@ def setting(text: str) -> tuple[str, Any]:
     return name, json.loads(value)
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure(options: argparse.Namespace) -> list[str]:
+    """Run what was chosen, and write what it measured; answers the scenarios that failed."""
+    failed: list[str] = []
     found = binaries()
     if not found:
         raise SystemExit(f"no redis-server: {FETCH_HINT}")
@@ -85,10 +89,19 @@ def measure(options: argparse.Namespace) -> None:
                 continue
             begun = time.monotonic()
             say(name)
-            results.save(options.results, name, bench, scenario.run(bench))
+            rows: list[Row] = []
+            try:
+                rows.extend(scenario.run(bench))
+            except Exception as exc:
+                # the others are worth their hours all the same
+                failed.append(name)
+                say(f"{name} failed: {exc!r}")
+                traceback.print_exc()
+            results.save(options.results, name, bench, rows)
             say(f"{name}: {time.monotonic() - begun:.0f} s")
     finally:
         bench.close()
+    return failed
 
 
 if __name__ == "__main__":

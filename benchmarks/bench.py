@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import amqp
+import redis
+
 from benchmarks.client import PeerFailed
 from benchmarks.peers import OURS, PEERS, Peer
 from benchmarks.site import Site, server, site
@@ -19,6 +22,8 @@ from tests.servers.redis import RedisServer
 #: One line of a table: who, in which case, and what each round measured. Written to JSON as it is.
 Row = dict[str, Any]
 Figures = Mapping[str, float]
+#: What leaves one contestant out, and not the whole scenario.
+FAILURES = (PeerFailed, AssertionError, OSError, redis.RedisError, amqp.AMQPError)
 Measure = Callable[[], Figures]
 
 
@@ -112,7 +117,7 @@ class Bench:
                 say(f"  {row['case']} · {row['title']} ({number + 1})")
                 try:
                     row["rounds"].append(dict(measure()))
-                except (PeerFailed, AssertionError, OSError) as exc:
+                except FAILURES as exc:
                     row["note"] = " ".join(str(exc).split())[:200] or type(exc).__name__
                     say(f"    left out: {row['note']}")
         return [row for row, _ in contestants]

@@ -9,8 +9,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.bench import Bench, Row, say
-from benchmarks.client import PeerFailed
+from benchmarks.bench import FAILURES, Bench, Row, say
 from benchmarks.figures import count
 from benchmarks.filling import fill, filled
 from benchmarks.peers import COUNTDOWN, OURS, Peer
@@ -72,7 +71,7 @@ def _peer(bench: Bench, peer: Peer) -> list[Row]:
     try:
         with bench.site(peer) as stage, stage.working() as processes:
             return _watch(bench, [(row, (stage, processes))])
-    except (PeerFailed, AssertionError, OSError) as exc:
+    except FAILURES as exc:
         row["note"] = str(exc)[:200]
         return [row]
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks import limits
-from benchmarks.bench import Bench, Measure, Row, say
-from benchmarks.client import PeerFailed
+from benchmarks.bench import FAILURES, Bench, Measure, Row, say
 from benchmarks.figures import count
 from benchmarks.filling import fill, filled, foreign_keys
 from benchmarks.peers import OURS, PEERS, Peer
@@ -79,7 +78,7 @@ def _at(bench: Bench, level: Level) -> list[Row]:
             try:
                 stage = stack.enter_context(_stage(bench, peer, level))
                 turns += [(one, partial(_turn, stage, roles, watch, how)) for one, roles, watch in ways]
-            except (PeerFailed, AssertionError, OSError) as exc:
+            except FAILURES as exc:
                 turns += [(one | {"note": str(exc)[:200]}, dict) for one, _, _ in ways]
         if not level.waiting and not level.foreign:
             stage = stack.enter_context(bench.site(OURS))
