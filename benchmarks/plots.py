@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.drawing import COLOURS, INK, bars, give_title, label_ends, name_bars, new_axes, plain, short
 from benchmarks.figures import middle, number
 from benchmarks.results import Results
-
-#: Ours, a peer's, the limit's.
-COLOURS = {"ours": "#c2410c", "peer": "#64748b", "limit": "#0f766e"}
-INK, FAINT = "#1f2937", "#e5e7eb"
 
 Pictures = dict[str, list[tuple[str, str]]]
 
@@ -51,22 +48,22 @@ def lateness(rows: list[dict[str, Any]]) -> Any:
             series.setdefault(row["who"], []).append((_place(middle(row, "waiting") or 0), late))
     if not series:
         return None
-    figure, axes = _axes(8.2, 5.6)
+    figure, axes = new_axes(8.2, 5.6)
     ends = []
     for who, points in sorted(series.items(), key=lambda one: about[one[0]]["kind"] == "ours"):
         points.sort()
         ours, colour = about[who]["kind"] == "ours", COLOURS[about[who]["kind"]]
         style = {"linestyle": "--"} if who == "ours-runs" else {}
         axes.plot(*zip(*points, strict=True), color=colour, marker="o", **style, **_weight(ours))
-        ends.append((*points[-1], _plain(about[who]["title"]).removeprefix("limit: "), colour, ours))
+        ends.append((*points[-1], plain(about[who]["title"]).removeprefix("limit: "), colour, ours))
     axes.set_yscale("log")
     axes.set_xticks([_place(0), 4, 5, 6, 7], ["0", "10 k", "100 k", "1 M", "10 M"])
     axes.set_xlim(_place(0) - 0.2, max(4.2, *(x + 0.2 for x, *_ in ends)))
     axes.yaxis.set_major_formatter(lambda value, _: number(value) if value < 1 else f"{value:,.0f}")
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
     axes.set_xlabel("waiting meanwhile")
     axes.set_ylabel("lateness p99, ms")
-    _title(
+    give_title(
         axes,
         "How late a steady 100 a second are",
         "until the job runs; ours also until it is in the queue",
@@ -89,7 +86,7 @@ def burst(rows: list[dict[str, Any]]) -> Any:
     for row in rows:
         title = row["title"] if row["kind"] == "limit" or row["who"] not in ("ours", "loop") else ""
         kept.append((title or f"{row['title']}, {row['case']}", middle(row, "rate"), row["kind"]))
-    return _bars(
+    return bars(
         kept,
         "messages a second",
         "Many due in one instant",
@@ -100,7 +97,7 @@ def burst(rows: list[dict[str, Any]]) -> Any:
 def memory(rows: list[dict[str, Any]]) -> Any:
     """Bytes one that waits takes: in Redis, and in the workers."""
     rows = sorted(rows, key=lambda row: _total(row))
-    figure, axes = _axes(8.2, 0.34 * len(rows) + 1.5)
+    figure, axes = new_axes(8.2, 0.34 * len(rows) + 1.5)
     for place, row in enumerate(rows):
         redis, workers = middle(row, "redis") or 0, middle(row, "workers") or 0
         axes.barh(place, redis, color=COLOURS[row["kind"]], height=0.66)
@@ -109,11 +106,11 @@ def memory(rows: list[dict[str, Any]]) -> Any:
             f" + {number(round(workers))} in the workers" if workers > redis / 20 else ""
         )
         axes.text(redis + workers, place, text, va="center", fontsize=9, color=INK)
-    _name_bars(axes, [row["title"] for row in rows], [row["kind"] for row in rows])
+    name_bars(axes, [row["title"] for row in rows], [row["kind"] for row in rows])
     axes.set_xlim(0, 1.32 * max(map(_total, rows)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("bytes for each that waits")
-    _title(axes, "What one that waits costs", "solid: in Redis; pale: in the workers' memory")
+    give_title(axes, "What one that waits costs", "solid: in Redis; pale: in the workers' memory")
     return figure
 
 
@@ -122,7 +119,7 @@ def growth(rows: list[dict[str, Any]]) -> Any:
     points = sorted((row["x"], middle(row, "schedule_us"), middle(row, "fire_us")) for row in rows)
     if len(points) < 2:
         return None
-    figure, axes = _axes(8.2, 4.2)
+    figure, axes = new_axes(8.2, 4.2)
     axes.set_xscale("log")
     ends = []
     for column, label, style in ((1, "fire", "-"), (2, "schedule", "--")):
@@ -130,11 +127,11 @@ def growth(rows: list[dict[str, Any]]) -> Any:
         axes.plot(*zip(*line, strict=True), style, color=COLOURS["ours"], marker="o", **_weight(True))
         ends.append((*line[-1], label, COLOURS["ours"], True))
     axes.set_ylim(0, 1.25 * max(max(point[1:]) for point in points))
-    _label_ends(axes, ends)
+    label_ends(axes, ends)
     axes.set_xlabel("timers waiting")
     axes.set_ylabel("µs of Redis's time for one timer")
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-    _title(axes, "Redis's work for one timer", "all calls of our scripts, by INFO commandstats")
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
+    give_title(axes, "Redis's work for one timer", "all calls of our scripts, by INFO commandstats")
     return figure
 
 
@@ -146,96 +143,5 @@ PICTURES: tuple[tuple[str, str, str, Callable[[list[dict[str, Any]]], Any]], ...
 )
 
 
-def _bars(rows: list[tuple[str, float | None, str]], label: str, title: str, subtitle: str) -> Any:
-    bars = sorted((row for row in rows if row[1]), key=lambda row: row[1] or 0)
-    figure, axes = _axes(8.2, 0.34 * len(bars) + 1.5)
-    for place, (_, value, kind) in enumerate(bars):
-        axes.barh(place, value, color=COLOURS[kind], height=0.66)
-        axes.text(value, place, f" {number(value)}", va="center", fontsize=9, color=INK)
-    _name_bars(axes, [name for name, _, _ in bars], [kind for _, _, kind in bars])
-    axes.set_xscale("log")
-    axes.set_xlim(min(bar[1] or 1 for bar in bars) / 2, 3 * max(bar[1] or 1 for bar in bars))
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-    axes.set_xlabel(label)
-    _title(axes, title, subtitle)
-    return figure
-
-
-def _name_bars(axes: Any, names: list[str], kinds: list[str]) -> None:
-    axes.set_yticks(range(len(names)), map(_plain, names))
-    axes.set_ylim(-0.7, len(names) - 0.3)
-    for text, kind in zip(axes.get_yticklabels(), kinds, strict=True):
-        text.set_color(COLOURS[kind])
-        text.set_fontweight("bold" if kind == "ours" else "normal")
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0)
-
-
-def _axes(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#9ca3af")
-    axes.grid(color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9)
-    return figure, axes
-
-
-def _title(axes: Any, title: str, subtitle: str) -> None:
-    above = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    axes.annotate(title, (0, 1), (0, 25), fontsize=13, fontweight="bold", color=INK, **above)
-    axes.annotate(subtitle, (0, 1), (0, 9), fontsize=9.5, color="#4b5563", **above)
-
-
-def _label_ends(axes: Any, ends: list[tuple[float, float, str, str, bool]]) -> None:
-    """Names at the right edge, in the order of the lines' last points, kept apart."""
-    low, high = (math.log10(y) if axes.get_yscale() == "log" else y for y in axes.get_ylim())
-    apart = 12.5 / (axes.figure.get_figheight() * 72 * 0.8)
-    ends = sorted(ends, key=lambda end: end[1])
-    heights = [
-        ((math.log10(y) if axes.get_yscale() == "log" else y) - low) / (high - low) for _, y, *_ in ends
-    ]
-    for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + apart)
-    # those that were pushed out at the top push down what is below them
-    ceiling = 1.0
-    for index in reversed(range(len(heights))):
-        heights[index] = min(heights[index], ceiling)
-        ceiling = heights[index] - apart
-    for (x, y, name, colour, bold), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            name,
-            (x, y),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=9,
-            color=colour,
-            fontweight="bold" if bold else "normal",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.5,
-                "alpha": 0.5,
-                "relpos": (0, 0.5),
-            },
-            annotation_clip=False,
-        )
-
-
-def _plain(title: str) -> str:
-    return title.replace("`", "")
-
-
 def _total(row: dict[str, Any]) -> float:
     return (middle(row, "redis") or 0) + (middle(row, "workers") or 0)
-
-
-def _short(value: float) -> str:
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g} {unit}"
-    return f"{value:g}"

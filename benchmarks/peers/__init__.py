@@ -51,7 +51,7 @@ class Peer:
         if not self.environment:
             return None
         if not self.folder.exists():
-            return "not installed: `make .venv-peers`"
+            return "not installed: `make .venv-peers/.installed`"
         failed = self.folder / FAILED
         return failed.read_text().strip() if failed.exists() else None
 
