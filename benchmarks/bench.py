@@ -21,7 +21,7 @@ from tests.servers.redis import RedisServer
 
 #: One line of a table: who, in which case, and what each round measured. Written to JSON as it is.
 Row = dict[str, Any]
-Figures = Mapping[str, float]
+Figures = Mapping[str, float | None]
 #: What leaves one contestant out, and not the whole scenario.
 FAILURES = (PeerFailed, AssertionError, OSError, redis.RedisError, amqp.AMQPError)
 Measure = Callable[[], Figures]

@@ -41,7 +41,7 @@ def run(bench: Bench) -> Iterator[Row]:
         yield from bench.take_turns([(row, partial(_measure, bench, peer, few, many))], 1)
 
 
-def _measure(bench: Bench, peer: Peer, few: int, many: int) -> Mapping[str, float]:
+def _measure(bench: Bench, peer: Peer, few: int, many: int) -> Mapping[str, float | None]:
     if available() < 2 * many * GUESS:
         raise PeerFailed("too little memory here")
     with bench.site(peer) as stage, stage.working() as processes:
@@ -53,9 +53,16 @@ def _measure(bench: Bench, peer: Peer, few: int, many: int) -> Mapping[str, floa
         _taken(stage)
         after = _used(stage), sum(resident(process.pid) for process in processes)
         stage.waiting = 0  # nobody needs them any more
+    # what lies in RabbitMQ is not counted
+    in_broker = stage.place.broker.startswith("amqp")
     redis, grown = after[0] - before[0], after[1] - before[1]
     return {
-        **{"few": few, "many": few + added, "redis": redis / added, "workers": max(0, grown) / added},
+        **{
+            "few": few,
+            "many": few + added,
+            "redis": None if in_broker else redis / added,
+            "workers": max(0, grown) / added,
+        },
         "grown": grown / 2**20,
     }
 
