@@ -51,7 +51,12 @@ def run(bench: Bench) -> Iterator[Row]:
         for peer in bench.others(*(QUICK_PEERS if bench.quick else ())):
             stage = stack.enter_context(bench.site(peer))
             burst = Burst(stage, count, patience, runs=True)
-            turns.append((bench.row(peer.name, peer.title, ONE, x=count), partial(_peers, burst)))
+            turns.append(
+                (
+                    bench.row(peer.name, peer.title, RABBITMQ if peer.scheme == "amqp" else ONE),
+                    partial(_peers, burst),
+                )
+            )
         yield from bench.take_turns(turns, 1 if bench.quick else None)
 
 
