@@ -46,11 +46,11 @@ def _measure(bench: Bench, peer: Peer, few: int, many: int) -> Mapping[str, floa
         raise PeerFailed("too little memory here")
     with bench.site(peer) as stage, stage.working() as processes:
         fill(bench, stage, few)
-        _taken(stage)
+        _taken(stage, 20 if bench.quick else 300)
         before = _used(stage), sum(resident(process.pid) for process in processes)
         say(f"  {peer.title}: filling")
         added = fill(bench, stage, many - few, budget=3_600 if peer is OURS else None)
-        _taken(stage)
+        _taken(stage, 20 if bench.quick else 300)
         after = _used(stage), sum(resident(process.pid) for process in processes)
         stage.waiting = 0  # nobody needs them any more
     # what lies in RabbitMQ is not counted
@@ -67,11 +67,11 @@ def _measure(bench: Bench, peer: Peer, few: int, many: int) -> Mapping[str, floa
     }
 
 
-def _taken(stage: Site) -> None:
+def _taken(stage: Site, patience: float) -> None:
     """Until the workers have taken what lies in a queue, where that is their way."""
     with LedgerWatch(stage.place) as seen:
         stage.client.enqueue("ready")
-        if not wait(lambda: seen.count() > 0, time.time() + 300):
+        if not wait(lambda: seen.count() > 0, time.time() + patience):
             raise PeerFailed("its workers did not get to the end of what waits")
 
 
