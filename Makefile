@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 PARALLEL ?= -n 2 --dist loadfile
 MINUTES ?= 2
 
-.PHONY: help demo test lint check bench chaos wheel docs screenshots matrix clean
+.PHONY: help demo test lint check bench chaos celery-own wheel docs screenshots matrix clean
 
 help:
 	@echo "make demo    1,000 referrals with timers, on real processes (under two minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   the same without the tests"
 	@echo "make bench   this package, its peers and the limit, in one run: QUICK=1, BENCH_ARGS=\"--only burst --peers arq\""
 	@echo "make chaos   thousands of timers under kills and outages, and their ledger: MINUTES=2 SEED= TIMERS="
+	@echo "make celery-own  Celery's own tests without us and with every countdown a timer; half an hour and more"
 	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
 	@echo "make screenshots  the pictures of the docs, taken anew"
 	@echo "make matrix  the tests on every supported Python found, with every supported Celery"
@@ -68,6 +69,9 @@ bench: $(VENV)/.bench .venv-peers/.installed
 chaos: $(VENV)/.test $(VENV)/.redis
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 		$(if $(TIMERS),--timers $(TIMERS)) $(CHAOS_ARGS)
+
+celery-own: $(VENV)/.test
+	@$(BIN)/python -m tests.celery_own $(CELERY_OWN_ARGS)
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -18,6 +18,7 @@ class Told(NamedTuple):
             routed when it is applied.
         priority: None where it has none.
         watch: the user's key that it waits for; None where it waits for a time.
+        retries: how often its task was tried before.
     """
 
     task: str = "?"
@@ -26,6 +27,7 @@ class Told(NamedTuple):
     queue: str | None = None
     priority: int | None = None
     watch: str | None = None
+    retries: int = 0
 
 
 def told(content: Mapping[str, Any]) -> Told:
@@ -36,7 +38,7 @@ def told(content: Mapping[str, Any]) -> Told:
         return Told(task, args=_signature(content.get("signature")), watch=watch)
     arguments = _mapping(content.get("arguments"))
     headers = _mapping(arguments.get("headers"))
-    priority = arguments.get("priority")
+    priority, retries = arguments.get("priority"), headers.get("retries")
     return Told(
         task,
         _text(headers.get("argsrepr")) or "",
@@ -44,6 +46,7 @@ def told(content: Mapping[str, Any]) -> Told:
         _queue(content.get("declare")) or _text(arguments.get("routing_key")),
         priority if isinstance(priority, int) else None,
         watch,
+        retries if isinstance(retries, int) else 0,
     )
 
 

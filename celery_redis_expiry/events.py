@@ -30,8 +30,13 @@ RECEIVED = ("uuid", "name", "args", "kwargs", "root_id", "parent_id", "retries",
 SOON = 1.0
 
 
-def publish_scheduled(app: Any, stored: Sequence[tuple[Prepared, Outcome]]) -> None:
-    """Tell of what was just scheduled, extended and replaced."""
+def publish_scheduled(app: Any, stored: Sequence[tuple[Prepared, Outcome]], producer: Any = None) -> None:
+    """Tell of what was just scheduled, extended and replaced.
+
+    Arguments:
+        producer: one that the caller holds, to the app's broker: where the pool has no other, waiting for one
+            would never end.
+    """
     sent = [
         (event, outcome)
         for prepared, outcome in stored
@@ -41,12 +46,12 @@ def publish_scheduled(app: Any, stored: Sequence[tuple[Prepared, Outcome]]) -> N
     # none where `task_send_sent_event` is off
     if sent:
         with _forgiving("scheduled"):
-            with app.producer_or_acquire() as producer:
+            with app.producer_or_acquire(producer) as acquired:
                 for (body, arguments), outcome in sent:
                     if isinstance(body, dict):
                         body["eta"] = _iso(outcome)
-                    producer.publish(body, **arguments)
-            _publish_received(app, [(body, outcome) for (body, _), outcome in sent])
+                    acquired.publish(body, **arguments)
+            _publish_received(app, [(body, outcome) for (body, _), outcome in sent], producer)
     publish_moved(app, [outcome for _, outcome in stored if outcome.status == "extended"])
     publish_revoked(app, [outcome.replaced for _, outcome in stored if outcome.replaced])
 
@@ -71,7 +76,7 @@ def publish_revoked(app: Any, ids: Iterable[str]) -> None:
         _publish_as_worker(app, "task-revoked", revoked)
 
 
-def _publish_received(app: Any, sent: Iterable[tuple[Any, Outcome]]) -> None:
+def _publish_received(app: Any, sent: Iterable[tuple[Any, Outcome]], producer: Any) -> None:
     """Tell that a worker keeps the timers of these task-sent events."""
     soon = (time.time() + SOON) * 1000
     received = [
@@ -80,10 +85,10 @@ def _publish_received(app: Any, sent: Iterable[tuple[Any, Outcome]]) -> None:
         if isinstance(event, dict) and outcome.due > soon
     ]
     if received:
-        _publish_as_worker(app, "task-received", received)
+        _publish_as_worker(app, "task-received", received, producer)
 
 
-def _publish_as_worker(app: Any, type: str, events: Sequence[dict[str, Any]]) -> None:
+def _publish_as_worker(app: Any, type: str, events: Sequence[dict[str, Any]], producer: Any = None) -> None:
     """Publish what only workers tell, in the name of one that there is.
 
     Monitors take a name that they do not know for a further worker.
@@ -94,7 +99,12 @@ def _publish_as_worker(app: Any, type: str, events: Sequence[dict[str, Any]]) ->
     if worker is None:
         logger.debug("expiry: no expiry worker is up in whose name %s events could be sent", type)
         return
-    with app.events.default_dispatcher(hostname=worker) as dispatcher:
+    with (
+        app.producer_or_acquire(producer) as acquired,
+        app.events.Dispatcher(
+            acquired.connection, hostname=worker, channel=acquired.channel, buffer_while_offline=False
+        ) as dispatcher,
+    ):
         for event in events:
             dispatcher.send(type, **event)
 

@@ -110,6 +110,12 @@ class Settings:
         "Whether `AsyncResult(id).state` of a waiting timer is `SCHEDULED`: what the result backend doesn't "
         "know is then looked up among the timers.",
     )
+    countdown_threshold: float | None = _setting(
+        None,
+        "Seconds: a `countdown` or `eta` further away than this becomes a timer, be it of `apply_async`, "
+        "`send_task`, `retry` or a step of a canvas; 0 for all, None for none. Of one task: all with "
+        "`@app.task(expiry=True)`, none with `expiry=False`.",
+    )
     metrics_port: int | None = _setting(
         None,
         "Where an expiry worker serves metrics for Prometheus (the extra `prometheus`): a port, 0 for any "
@@ -159,6 +165,7 @@ class Settings:
             _is_number(self.dead_letter_age) and 60 <= self.dead_letter_age < 10**10,
             "seconds, at least 60",
         )
+        _check_threshold(self.countdown_threshold)
         _check(
             "metrics_port",
             self.metrics_port is None or _is_whole(self.metrics_port, 0, 65535),
@@ -184,6 +191,17 @@ class Settings:
                 values[spec.name] = value
         return cls(**values)
 
+    @staticmethod
+    def threshold_of(app: Any) -> float | None:
+        """`expiry_countdown_threshold` of an app, checked; alone, since every call with a countdown asks.
+
+        Raises:
+            NotConfigured: its value can't be used.
+        """
+        value: float | None = app.conf.get("expiry_countdown_threshold")
+        _check_threshold(value)
+        return value
+
 
 def documented() -> list[tuple[str, str, Any, str]]:
     """Every setting as (name, type, default, meaning): what docs/settings.md is checked against."""
@@ -196,6 +214,11 @@ def documented() -> list[tuple[str, str, Any, str]]:
         )
         for spec in fields(Settings)
     ]
+
+
+def _check_threshold(value: Any) -> None:
+    good = value is None or (_is_number(value) and value >= 0)
+    _check("countdown_threshold", good, "seconds, at least 0, or None")
 
 
 def _is_number(value: Any) -> bool:

@@ -51,6 +51,7 @@ class Timer:
         unless_exists, only_if_exists: the keys of its guard.
         since: when the first call of a debounce was (`max_wait=`), an aware datetime in UTC; else None.
         watch: the key whose expiry it waits for (`watch=`), or None.
+        retries: how often its task was tried before: a retry with a countdown may be a timer.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Timer:
     only_if_exists: tuple[str, ...] = ()
     since: datetime | None = None
     watch: str | None = None
+    retries: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
-"""Where Celery has no extension point: two of its methods are wrapped when the package is imported.
+"""Where Celery has no extension point: three of its methods are wrapped when the package is imported.
 
 - `celery.app.control.Control.broadcast`: a revoke is broadcast, and forgotten by who restarts, so it cancels
   the timer in Redis as well;
-- `celery.result.AsyncResult._get_task_meta`: Redis alone knows the state of a task that waits as a timer.
+- `celery.result.AsyncResult._get_task_meta`: Redis alone knows the state of a task that waits as a timer;
+- `celery.app.base.Celery.send_task`: a countdown beyond `expiry_countdown_threshold` becomes a timer.
 """
 
 from __future__ import annotations
 
-from celery_redis_expiry.hooks import revoke, state
+from celery_redis_expiry.hooks import revoke, sending, state
 
 __all__ = ["install"]
 
@@ -20,3 +21,4 @@ def install() -> None:
     """
     revoke.install()
     state.install()
+    sending.install()

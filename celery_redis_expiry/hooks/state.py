@@ -53,7 +53,8 @@ def _scheduled(result: Any) -> dict[str, Any] | None:
     """What a result backend would tell of a task that waits as a timer, or None."""
     glance = _glance_of(app_of(result.app))
     timer = glance.timer(result.id) if glance else None
-    if timer is None:
+    if timer is None or timer.retries:
+        # of a retry Celery is about to say RETRY, whoever asks in between
         return None
     eta = timer.due.isoformat() if timer.due else None
     return {

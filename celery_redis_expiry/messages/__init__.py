@@ -8,6 +8,7 @@ from celery.canvas import Signature
 from kombu.exceptions import EncodeError, OperationalError
 
 from celery_redis_expiry.errors import ExpiryError, InvalidTimer
+from celery_redis_expiry.messages.call import goes_elsewhere, producer_of, record_call
 from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare_canvas
 from celery_redis_expiry.messages.group_result import WaitingGroupResult
 from celery_redis_expiry.messages.kinds import Kinds
@@ -21,8 +22,11 @@ __all__ = [
     "Sent",
     "WaitingGroupResult",
     "apply_canvas",
+    "goes_elsewhere",
     "message",
     "prepare",
+    "producer_of",
+    "record_call",
     "timer_of",
 ]
 

@@ -40,7 +40,7 @@ SENDING = (
 )
 
 
-class _Recorder(Producer):
+class Recorder(Producer):
     """A producer that keeps what it is given. Its connection is never opened."""
 
     def __init__(self, connection: Any) -> None:
@@ -49,6 +49,11 @@ class _Recorder(Producer):
 
     def publish(self, body: Any, **arguments: Any) -> None:
         self.recorded.append((body, arguments))
+
+    @property
+    def events(self) -> list[tuple[Any, dict[str, Any]]]:
+        """What came after the message: task-sent events."""
+        return self.recorded[1:]
 
     def serialize(self, body: Any, arguments: dict[str, Any]) -> tuple[Any, str, str]:
         """Body, content type and encoding as `kombu.Producer.publish` would have them."""
@@ -74,31 +79,39 @@ def record(signature: Signature, app: Any) -> Prepared:
         _check_expires(expires, app)
         options["expires"] = None
     ignored = options.get("ignore_result", task.ignore_result if task else None)
-    recorder = _Recorder(_unopened_connection(app))
+    recorder = recorder_of(app)
     # ignore_result spares the subscription that a Redis result backend makes for each call, which would
-    # stay open until the task has run: days, here. The header gets its true value back below.
+    # stay open until the task has run: days, here. The header gets its true value back when it is kept.
     result = signature.apply_async(task_id=id, producer=recorder, ignore_result=True)
     if not recorder.recorded:
         raise InvalidTimer(f"{signature.task} sent no message: its apply_async can't be recorded")
-    (body, arguments), *events = recorder.recorded
+    stored = keep(recorder, app, id, signature.task, ignored=ignored, expires=expires if relative else None)
+    if not ignored:
+        await_result(app, id)
+    # an apply_async of the user's own may return anything
+    result = result if isinstance(result, AsyncResult) else app.AsyncResult(id)
+    return Prepared(stored, result, bool(ignored), recorder.events)
+
+
+def keep(recorder: Recorder, app: Any, id: str, task: str, *, ignored: Any, expires: Any = None) -> Stored:
+    """What is stored of the message that was recorded.
+
+    Arguments:
+        ignored: what its header is to say of `ignore_result`.
+        expires: seconds after the due time; None where the message says itself when it expires.
+    """
+    body, arguments = recorder.recorded[0]
     headers = dict(arguments.get("headers") or {})
     if "ignore_result" in headers:
         headers["ignore_result"] = ignored
     arguments["headers"] = headers
-    awaited = awaits_call(app.backend)
-    if not ignored and awaited:
-        with app.producer_or_acquire() as producer:
-            app.backend.on_task_call(producer, id)
-    if not awaited and arguments.get("reply_to") == app.thread_oid:
+    if not awaits_call(app.backend) and arguments.get("reply_to") == app.thread_oid:
         # the thread's queue for replies, which nobody reads: messages of all threads shall have one template
         arguments["reply_to"] = app.oid
-    # an apply_async of the user's own may return anything
-    result = result if isinstance(result, AsyncResult) else app.AsyncResult(id)
-
     payload, content_type, content_encoding = recorder.serialize(body, arguments)
     exchange = arguments.get("exchange")
     content = content_of(
-        signature.task,
+        task,
         payload,
         {
             **{name: value for name, value in arguments.items() if name not in SENDING and value is not None},
@@ -109,10 +122,10 @@ def record(signature: Signature, app: Any) -> Prepared:
         arguments.get("declare") or (),
         app,
     )
-    if relative:
+    if expires is not None:
         content["expires"] = float(expires)
-    _check_storable(content, signature)
-    return Prepared(Stored(id, content), result, bool(ignored), events)
+    _check_storable(content, task)
+    return Stored(id, content)
 
 
 def content_of(
@@ -137,7 +150,11 @@ def content_of(
 _connections: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-def _unopened_connection(app: Any) -> Any:
+def recorder_of(app: Any) -> Recorder:
+    return Recorder(unopened_connection(app))
+
+
+def unopened_connection(app: Any) -> Any:
     """The connection that recorders pretend to use: made once, since that takes longer than the rest."""
     connection = _connections.get(app)
     if connection is None:
@@ -155,6 +172,17 @@ def _check_expires(expires: Any, app: Any) -> None:
         )
 
 
+def await_result(app: Any, id: str, producer: Any = None) -> None:
+    """What `apply_async` does so that a result can come back.
+
+    Arguments:
+        producer: to declare a reply queue by; default: one of the app's pool.
+    """
+    if awaits_call(app.backend):
+        with app.producer_or_acquire(producer) as acquired:
+            app.backend.on_task_call(acquired, id)
+
+
 def awaits_call(backend: Any) -> bool:
     """Whether a result backend must be told of each call, so that a result can come back.
 
@@ -170,11 +198,11 @@ def awaits_call(backend: Any) -> bool:
     return not isinstance(backend, RedisBackend)
 
 
-def _check_storable(content: dict[str, Any], signature: Signature) -> None:
+def _check_storable(content: dict[str, Any], task: str) -> None:
     try:
         dumps(content)
     except (TypeError, ValueError) as exc:
-        raise InvalidTimer(f"the headers or options of {signature.task} can't be stored: {exc}") from exc
+        raise InvalidTimer(f"the headers or options of {task} can't be stored: {exc}") from exc
 
 
 def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str, Any]]:
@@ -196,8 +224,10 @@ def message(content: dict[str, Any], due: int, app: Any) -> tuple[Any, dict[str,
         headers["expires"] = as_datetime(due + round(expires * 1000)).isoformat()
         arguments["expiration"] = expires
     elif arguments.get("expiration") is not None and headers.get("expires"):
-        # recorded as counted from the scheduling
-        arguments["expiration"] = max(0.0, timestamp(headers["expires"], app) - due / 1000)
+        # recorded as counted from the scheduling; what has expired by now is for a worker to revoke, where a
+        # broker would drop it without a word
+        left = timestamp(headers["expires"], app) - due / 1000
+        arguments["expiration"] = left if left > 0 else None
     arguments["declare"] = [
         entity
         for entity in (restore(each, app) for each in content.get("declare") or ())

@@ -117,6 +117,7 @@ class ShardBase:
             only_if_exists=guard.only_if_exists,
             since=None if stored.since is None else as_datetime(stored.since),
             watch=what.watch if timeless else None,
+            retries=what.retries,
         )
 
     def recut(self, recorded: str) -> Recut:

@@ -107,6 +107,28 @@ def _add_tasks(app: Celery, ledger: redis.Redis) -> None:
             raise self.retry(countdown=1)
         return label
 
+    @app.task(
+        name="ledger.flaky",
+        bind=True,
+        shared=False,
+        autoretry_for=(ValueError,),
+        retry_backoff=1,
+        retry_jitter=False,
+    )
+    def flaky(self: Task, label: Any, failures: int) -> Any:
+        """Retried by Celery itself, after 1 s, 2 s and so on."""
+        _write(ledger, self, label)
+        if self.request.retries < failures:
+            raise ValueError(label)
+        return label
+
+    @app.task(name="ledger.once_more", bind=True, shared=False)
+    def once_more(self: Task, label: Any, seconds: float) -> Any:
+        _write(ledger, self, label)
+        if not self.request.retries:
+            raise self.retry(countdown=seconds, priority=3, headers={"x-mine": "1"})
+        return label
+
     @app.task(name="ledger.on_error", bind=True, shared=False)
     def on_error(self: Task, failed_id: str) -> None:
         _write(ledger, self, failed_id)

@@ -34,6 +34,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
         ("expiry_metrics_port", 70000),
         ("expiry_metrics_host", 0),
         ("expiry_metrics_host", ""),
+        ("expiry_countdown_threshold", -1),
+        ("expiry_countdown_threshold", "60"),
+        ("expiry_countdown_threshold", True),
     ],
 )
 def test_unusable_values_are_named(name: str, value: Any) -> None:
