@@ -76,11 +76,14 @@ def kept(app: Celery, call: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return message(loads(dumps(content)), round((time.time() + DELAY) * 1000), app)
 
 
-def plain(arguments: dict[str, Any]) -> dict[str, Any]:
+def plain(app: Celery, arguments: dict[str, Any]) -> dict[str, Any]:
     """What there is to compare: not what concerns the sending alone, nor times that go on meanwhile."""
     sending = ("serializer", "compression", "retry", "retry_policy")
     compared = {name: value for name, value in arguments.items() if value is not None and name not in sending}
     compared["declare"] = [entity.as_dict(recurse=True) for entity in compared.get("declare") or ()]
+    if compared["reply_to"] in (app.oid, app.thread_oid):
+        # whichever it is, nobody reads it with such a result backend
+        compared["reply_to"] = app.oid
     # it counts from publishing, which comes later
     compared["expiration"] = compared.get("expiration") is not None
     headers = compared["headers"] = dict(compared["headers"])
@@ -100,4 +103,4 @@ def test_the_message(app: Celery, case: str, name: str) -> None:
     assert arguments["headers"]["eta"]
     assert ours["headers"]["eta"] is None
     assert our_body == body
-    assert plain(ours) == plain(arguments)
+    assert plain(app, ours) == plain(app, arguments)
