@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import secrets
 import zlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 
 #: The first byte of a compact member's handle and place: no generation starts with it.
 COMPACT = b"\x01"
@@ -25,6 +25,7 @@ PLACE = 12
 SHORT, SHORT_TEXT = 4, 6
 #: How many bytes a handle has.
 HANDLE = len(COMPACT) + 16 + SHORT
+_TO_URLSAFE, _FROM_URLSAFE = str.maketrans("+/", "-_"), str.maketrans("-_", "+/")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: A label that no timer can have, for its control character: the worker proves with it that events arrive.
@@ -56,6 +57,8 @@ class Keys:
         self.templates = base + "templates"
         #: sorted set: name of a template → when a message was stored by it last, ms
         self.used = base + "used"
+        #: hash with a TTL of days: kind of broker and name of a template → the message that kombu makes by it
+        self.envelopes = base + "envelopes"
         #: hash: name → member of its newest generation
         self.names = base + "names"
         #: hash: task id → member of its newest generation
@@ -176,7 +179,7 @@ def handle(member: str) -> str | bytes:
     if member.find(":") != SHORT_TEXT or not _UUID.fullmatch(member, SHORT_TEXT + 1):
         return member
     try:
-        generation = urlsafe_b64decode(member[:SHORT_TEXT] + "==")
+        generation = a2b_base64(member[:SHORT_TEXT].translate(_FROM_URLSAFE) + "==")
     except ValueError:
         return member
     return COMPACT + bytes.fromhex(member[SHORT_TEXT + 1 :].replace("-", "")) + generation
@@ -211,8 +214,8 @@ def member_of(raw: bytes) -> str:
     """A member, by its handle."""
     if len(raw) != HANDLE or not raw.startswith(COMPACT):
         return text(raw)
-    id, generation = raw[1:-SHORT].hex(), urlsafe_b64encode(raw[-SHORT:]).rstrip(b"=").decode()
-    return f"{generation}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
+    id, generation = raw[1:-SHORT].hex(), b2a_base64(raw[-SHORT:])[:SHORT_TEXT].decode()
+    return f"{generation.translate(_TO_URLSAFE)}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
 
 
 def text(raw: bytes) -> str:

@@ -24,6 +24,7 @@ NAMES = (
     "drop",
     "enter",
     "fall_due",
+    "fire",
     "hold",
     "inspect",
     "lead",
@@ -47,8 +48,8 @@ PAUSE = 0.05
 #: Stand before every script: functions that several of them share.
 PRELUDES = ("members", "templates", "prelude")
 #: Functions that only these share.
-LYING = "lying"
-SHARED = {"hold": LYING, "rescue": LYING}
+LYING, ENVELOPES = "lying", "envelopes"
+SHARED = {"hold": LYING, "rescue": LYING, "fire": ENVELOPES}
 #: The script that one runs within its own.
 WITHIN = {"rescue": "schedule"}
 

@@ -65,7 +65,12 @@ class Settings:
         500,
         "How many timers are claimed and published together, 2 to 1000.",
     )
-
+    fire_in_place: bool = _setting(
+        True,
+        "Whether the expiry worker fires by one script that claims the timer and puts its message into the "
+        "broker's queue, where that lies in the same Redis database. `celery inspect stats` says whether it "
+        "does, and why not.",
+    )
     shards: int | None = _setting(
         None,
         "Into how many shards the timers are cut, 1 to 1024. It is recorded in Redis at first use, and "
@@ -143,7 +148,7 @@ class Settings:
         _check("watch_limit", _is_whole(self.watch_limit, 1, 10**9), "a whole number, at least 1")
         for name in (
             *("in_worker", "configure_notifications", "follow_foreign_ttl"),
-            *("mark_revoked", "scheduled_state"),
+            *("mark_revoked", "scheduled_state", "fire_in_place"),
         ):
             _check(name, isinstance(getattr(self, name), bool), "True or False")
         _check("lease", _is_number(self.lease) and 5 <= self.lease <= 86400, "seconds from 5 to 86400")

@@ -39,6 +39,7 @@ PRODUCER = ROLES["producer"]
 WORKER = ROLES["expiry worker"]
 WATCHER = ROLES["expiry worker with handlers of [users' own keys]"]
 CONFIGURES = ROLES["expiry worker that may configure notifications"]
+IN_PLACE = ROLES["expiry worker that [fires in place]"]
 OPERATOR = ROLES["operator"]
 RESCUER = ROLES["rescuer"]
 
@@ -67,7 +68,7 @@ def make_user(
 def filled(rule: str, database: int = 0, prefix: str = "") -> str:
     """A rule of the documentation with the names of the tests in it."""
     rule = rule.replace("<namespace>", NAMESPACE).replace("<db>", str(database))
-    rule = rule.replace("<pattern>", "session:*")
+    rule = rule.replace("<pattern>", "session:*").replace("<queue>", "celery")
     return rule.replace("{", prefix + "{")
 
 

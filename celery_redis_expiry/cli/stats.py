@@ -14,7 +14,15 @@ from celery_redis_expiry.timer import shown
 
 COUNTS = ("waiting", "due", "parked", "claimed", "dead")
 #: Of what a worker says of itself, what fits a table.
-FIGURES = ("fired", "fired_by_event", "fired_by_sweep", "recovered", "notifications")
+FIGURES = (
+    "fired",
+    "fired_by_event",
+    "fired_by_sweep",
+    "fired_in_place",
+    "recovered",
+    "notifications",
+    "in_place",
+)
 
 
 @click.command(

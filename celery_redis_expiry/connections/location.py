@@ -75,7 +75,9 @@ class Location:
         """What leads to the server: two locations with the same door are on the same one."""
         if self.sentinels:
             return self.sentinel_options["master_name"]
-        return self.options.get("unix_socket_path") or (self.options.get("host"), self.options.get("port"))
+        host = self.options.get("host")
+        host = "localhost" if host in ("127.0.0.1", "::1") else host
+        return self.options.get("unix_socket_path") or (host, self.options.get("port"))
 
 
 def locate(app: Any) -> Location:

@@ -2,7 +2,7 @@
 -- KEYS: due parked claimed pacers namespace timers
 -- ARGV: worker limit newest parked_limit cap_ms stale_ms shards
 -- RETURNS: {now_us, wake_ms, lease_ms, due, newest, parked}: lease_ms is the first lease's end or ""; due and newest
---   are flat lists of member and due time. Or {shards}, where there is another number of them by now
+--   are pairs of a list of members and their due times, with spaces between them. Or {shards}, where there is another number of them by now
 local due_index, parked, claimed, pacers, namespace, timers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local worker, limit, newest_limit, parked_limit = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local cap, stale = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -26,11 +26,16 @@ local lease = redis.call('ZRANGE', claimed, 0, 0, 'WITHSCORES')[2]
 if lease then wake = math.max(now, math.min(wake, tonumber(lease) + 1)) end
 
 local look = redis.call('ZRANGEBYSCORE', parked, '-inf', before, 'LIMIT', 0, parked_limit)
-for i = 1, #due, 2 do due[i] = member_at(timers, due[i]) end
-for i = 1, #newest, 2 do newest[i] = member_at(timers, newest[i]) end
-for i = 1, #look do look[i] = member_at(timers, look[i]) end
+
+-- members and due times, of places and due times
+local function told(flat)
+  local places, dues = {}, {}
+  for i = 1, #flat, 2 do places[#places + 1], dues[#dues + 1] = flat[i], flat[i + 1] end
+  return {members_at(timers, places), table.concat(dues, ' ')}
+end
+
 local wake_text = string.format('%.0f', wake)
 -- a full Redis may refuse to hear this, or the key be another type; firing must go on all the same
 redis.pcall('ZREMRANGEBYSCORE', pacers, '-inf', string.format('%.0f', now - stale))
 redis.pcall('ZADD', pacers, wake_text, worker)
-return {string.format('%.0f', t[1] * 1000000 + t[2]), wake_text, lease or '', due, newest, look}
+return {string.format('%.0f', t[1] * 1000000 + t[2]), wake_text, lease or '', told(due), told(newest), members_at(timers, look)}

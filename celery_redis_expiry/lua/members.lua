@@ -10,6 +10,20 @@ local function member_at(timers, place)
   return place .. string.sub(redis.call('HGET', timers, place) or '', 2, 10)
 end
 
+-- the members that stand at places
+local function members_at(timers, places)
+  local members = {}
+  for first = 1, #places, 500 do
+    local some = {unpack(places, first, math.min(first + 499, #places))}
+    local records = redis.call('HMGET', timers, unpack(some))
+    for i, place in ipairs(some) do
+      local is_compact = string.byte(place) == 1
+      members[#members + 1] = is_compact and place .. string.sub(records[i] or '', 2, 10) or place
+    end
+  end
+  return members
+end
+
 -- the stored message of a member, '' where it is missing; nil where its place is another's by now
 local function record_of(timers, member)
   local record = redis.call('HGET', timers, place_of(member)) or ''

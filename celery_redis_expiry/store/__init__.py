@@ -9,6 +9,7 @@ from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.settings import NAMESPACE, Settings
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
+from celery_redis_expiry.store.firing import SLICE, Fired
 from celery_redis_expiry.store.link import Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
@@ -21,9 +22,11 @@ from celery_redis_expiry.store.workers import Look
 
 __all__ = [
     "RECHECK_MS",
+    "SLICE",
     "CalledOff",
     "Claims",
     "Delivery",
+    "Fired",
     "Guarded",
     "Link",
     "Look",

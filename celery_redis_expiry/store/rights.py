@@ -42,6 +42,7 @@ ROLES = {
         ("set", "exists", "ping", "psubscribe"),
         ("time", "zcount", "hscan"),
     ),
+    "in place": Role(("fire",), ("info",)),
     "watcher": Role(
         ("lead", "note", "agenda", "deliver", "fall_due"),
         ("hmget", "zcount", "zrangebyscore", "zscan", "zscore"),
@@ -69,6 +70,7 @@ TIDINESS = {"hscan"}
 TRIALS: dict[str, tuple[str, ...]] = {
     "ping": ("PING",),
     "time": ("TIME",),
+    "info": ("INFO", "server"),
     "eval": ("EVAL", "(", "1", "KEY"),  # does not compile
     "get": ("GET", "KEY"),
     "set": ("SET", "KEY", "", "PX", "0"),  # no valid time
@@ -89,6 +91,9 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "zadd": ("ZADD", "KEY", "no number", "member"),
     "zrem": ("ZREM", "KEY", "member"),
     "zscore": ("ZSCORE", "KEY", "member"),
+    "zmscore": ("ZMSCORE", "KEY", "member"),
+    "lpush": ("LPUSH", "NAMESPACE", ""),  # another type
+    "pexpire": ("PEXPIRE", "KEY", "1"),
     "zcard": ("ZCARD", "KEY"),
     "zcount": ("ZCOUNT", "KEY", "0", "0"),
     "zscan": ("ZSCAN", "KEY", "0"),
@@ -140,7 +145,7 @@ def missing(client: Redis, keys: Keys, channels: Channels, needed: Iterable[str]
         needed: rights. Whether it may listen is found out by `may_listen`.
     """
     trials = {right: TRIALS[right] for right in sorted(needed) if right in TRIALS}
-    words = {"KEY": keys.answer(new_token()), "WAKE": keys.wake}
+    words = {"NAMESPACE": keys.namespace, "KEY": keys.answer(new_token()), "WAKE": keys.wake}
     pipe: Any = client.pipeline(transaction=False)
     for trial in trials.values():
         pipe.execute_command(*(words.get(word, word) for word in trial))
@@ -200,6 +205,7 @@ def _every_key(keys: Keys) -> list[str]:
             keys.pacers,
             keys.templates,
             keys.used,
+            keys.envelopes,
             keys.trigger("-:-"),
             keys.answer("-"),
         ),

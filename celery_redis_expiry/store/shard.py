@@ -2,6 +2,7 @@
 
 from celery_redis_expiry.store.claiming import Claiming
 from celery_redis_expiry.store.dead_letters import DeadLetters
+from celery_redis_expiry.store.firing import Firing
 from celery_redis_expiry.store.key_timers import KeyTimers
 from celery_redis_expiry.store.listing import Listing
 from celery_redis_expiry.store.moving import Moving
@@ -14,6 +15,17 @@ from celery_redis_expiry.store.workers import Workers
 
 
 class Shard(
-    Namespace, Users, Claiming, Workers, DeadLetters, Overview, Listing, Moving, Watched, KeyTimers, Pruning
+    Namespace,
+    Users,
+    Claiming,
+    Firing,
+    Workers,
+    DeadLetters,
+    Overview,
+    Listing,
+    Moving,
+    Watched,
+    KeyTimers,
+    Pruning,
 ):
     """The timers of one shard."""

@@ -77,6 +77,11 @@ class Templates:
                 found.append(exc)
         return found
 
+    def named(self, ref: bytes) -> Template | None:
+        """The template of this name; None where it is missing or damaged. Raises as `decoded` does."""
+        self._learn({ref})
+        return self._read.get(ref)
+
     def _learn(self, refs: set[bytes | None]) -> None:
         unknown = [ref for ref in refs if ref is not None and ref not in self._read]
         if not unknown:

@@ -154,5 +154,6 @@ class Workers(ShardBase):
             self._client.zrem(self.keys.pacers, worker)
 
 
-def _pairs(flat: list[bytes]) -> list[tuple[str, int]]:
-    return [(member_of(flat[i]), as_ms(flat[i + 1])) for i in range(0, len(flat), 2)]
+def _pairs(told: tuple[list[bytes], bytes]) -> list[tuple[str, int]]:
+    members, dues = told
+    return list(zip(map(member_of, members), map(as_ms, dues.split()), strict=True))

@@ -1,5 +1,7 @@
 """The dispatcher: claims due timers, unless their guards call them off, publishes them, acknowledges.
 
+Those whose queue lies beside them it fires in place instead, in one step.
+
 A crash between these steps is repaired by the lease's end: the timer is recovered and published again, under
 the same task id.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
@@ -17,6 +19,7 @@ from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Undecodable
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.backoff import backoff
+from celery_redis_expiry.worker.firing import InPlace
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.outages import Outages
@@ -56,6 +59,7 @@ class Dispatcher(Loop):
         settler: Settler,
         applier: Applier,
         teller: Teller,
+        in_place: InPlace,
         *,
         lease: float,
         batch: int,
@@ -68,6 +72,7 @@ class Dispatcher(Loop):
         self._settler = settler
         self._applier = applier
         self._teller = teller
+        self._in_place = in_place
         self._lease = lease
         self._batch = self._size = batch
         self._broker_failures = 0
@@ -109,8 +114,8 @@ class Dispatcher(Loop):
         if gave_back or (empty and not all(expired for _, expired in taken)):
             self.hungry(shard)
 
-    def dispatch(self, shard: int, members: list[tuple[str, bool]]) -> bool:
-        """Claim, publish, ack; first those that have no guard to be asked.
+    def dispatch(self, shard: int, members: Sequence[tuple[str, bool]]) -> bool:
+        """Fire in place what can be; claim, publish, ack the rest, first those that have no guard.
 
         Arguments:
             shard: whose timers these are.
@@ -119,7 +124,11 @@ class Dispatcher(Loop):
         Returns:
             Whether some of what was claimed is in the index again.
         """
-        token, began, where = new_token(), time.monotonic(), self._store.shards[shard]
+        where = self._store.shards[shard]
+        members = self._in_place.fire(where, members)
+        if not members:
+            return False
+        token, began = new_token(), time.monotonic()
         claims = where.claim(members, token=token, lease=self._lease)
         gave_back = self._publish(token, claims, began)
         if claims.guarded:

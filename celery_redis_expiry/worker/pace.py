@@ -39,6 +39,7 @@ class Pace:
         batch: int,
         sweeps: Sequence[Callable[[Shard], None]],
         figures: Figures,
+        direct: Callable[[], bool] = lambda: False,
     ) -> None:
         self._shard = shard
         self._number = shard.number
@@ -48,6 +49,7 @@ class Pace:
         self._batch = batch
         self._sweeps = sweeps
         self._figures = figures
+        self._direct = direct
         self._touched: dict[str, float] = {}
         self._swept = -RECHECK_MS / 1000
         self._clock_offset = 0.0  # Redis's clock less the monotonic one, s
@@ -81,7 +83,8 @@ class Pace:
 
     def _act(self, look: Look, now: float) -> float:
         backlog = len(look.due) >= self._batch
-        grace = GRACE if self._hearing.events(self._number) else 0.0
+        # what fires in place asks for the trigger key itself, in the same step
+        grace = GRACE if self._hearing.events(self._number) and not self._direct() else 0.0
         touch: list[str] = []
         late: list[str] = []
         lost = 0

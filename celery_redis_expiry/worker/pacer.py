@@ -26,6 +26,7 @@ class Pacer(Loop):
         batch: how many timers at most in one pass.
         sweeps: called for a shard once a minute.
         figures: that count what is recovered.
+        direct: whether what is due is handed over at once, and not touched for its event's sake.
     """
 
     name = "pacer"
@@ -40,13 +41,21 @@ class Pacer(Loop):
         batch: int,
         sweeps: Sequence[Callable[[Shard], None]],
         figures: Figures,
+        direct: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         self._store = store
         # a restarted worker may have the name of one that is still stopping
         announced = f"{worker}:{new_token()}"
         self._paces = [
-            Pace(shard, lanes, hearing, announced=announced, batch=batch, sweeps=sweeps, figures=figures)
+            Pace(
+                *(shard, lanes, hearing),
+                announced=announced,
+                batch=batch,
+                sweeps=sweeps,
+                figures=figures,
+                direct=direct,
+            )
             for shard in store.shards
         ]
         self._outages = Outages(self.name, len(self._paces))

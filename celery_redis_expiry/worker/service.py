@@ -19,6 +19,7 @@ from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.beginning import Beginning
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.dispatcher import Dispatcher
+from celery_redis_expiry.worker.firing import InPlace
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
@@ -59,6 +60,7 @@ class Service:
         self.loops: list[Loop] = []
         self._beginning: Beginning | None = None
         self._hearing: Hearing | None = None
+        self._in_place: InPlace | None = None
         self._glance = Glance(impatient)
         self._metrics = MetricsServer(self.settings, self.figures, self._glance, self._notifications_on)
 
@@ -116,7 +118,11 @@ class Service:
     def stats(self) -> dict[str, Any]:
         """The block `expiry` of `celery inspect stats`."""
         return block(
-            self.store, self._glance, self.figures.snapshot(), notifications=self._notifications_on()
+            self.store,
+            self._glance,
+            self.figures.snapshot(),
+            notifications=self._notifications_on(),
+            not_in_place=self._in_place.why_not if self._in_place is not None else "it has not started",
         )
 
     def _notifications_on(self) -> bool:
@@ -142,6 +148,9 @@ class Service:
 
         applier = Applier(store, publisher, settler())
         teller = Teller(self.app, self.figures)
+        in_place = self._in_place = InPlace(
+            self.app, store, publisher, lanes, self.figures, wanted=settings.fire_in_place
+        )
         dispatcher = Dispatcher(
             store,
             lanes,
@@ -149,6 +158,7 @@ class Service:
             settler(),
             applier,
             teller,
+            in_place,
             lease=settings.lease,
             batch=int(settings.batch_size),
         )
@@ -168,6 +178,7 @@ class Service:
             batch=int(settings.batch_size),
             sweeps=(bounds.sweep, pruner.step),
             figures=self.figures,
+            direct=lambda: in_place.possible,
         )
         hearing.poke = pacer.poke
         dispatcher.hungry = pacer.poke

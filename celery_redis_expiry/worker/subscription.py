@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import exceptions as redis_errors
 
 from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import Channels, member_of, text
+from celery_redis_expiry.worker.wire import Wire
 
 #: Seconds of silence after which the connection is asked for a sign of life, and how long it has for it.
 #: A half-open connection is silent for ever.
@@ -24,8 +24,7 @@ PING_AFTER = 30.0
 PONG_WITHIN = 5.0
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """What arrived: `subscribed` (now nothing is missed), `wake` (with its text), or an event of a member."""
 
     kind: str
@@ -42,6 +41,7 @@ class Subscription:
         self._patterns = set(channels.patterns)
         self._user = primary.location.user
         self._pubsub: Any = None
+        self._wire: Wire | None = None
         self._confirmed: set[str] = set()
         self._heard = 0.0
         self._asked = 0.0
@@ -60,13 +60,11 @@ class Subscription:
         try:
             if self._pubsub is None:
                 self._open()
-            raw = self._pubsub.get_message(timeout=timeout)
-            while raw is not None:
+            for raw in self._arriving(timeout):
                 self._heard, self._asked = time.monotonic(), 0.0
                 message = self._read(raw)
                 if message is not None:
                     yield message
-                raw = self._pubsub.get_message(timeout=0)
             self._prove_alive()
         except redis_errors.NoPermissionError as exc:
             self.close()
@@ -75,12 +73,12 @@ class Subscription:
                 f"channels &{self._channels.wake} and &{self._channels.events}. Until then timers are looked "
                 "for every second"
             ) from exc
-        except (redis_errors.RedisError, OSError) as exc:
+        except (redis_errors.RedisError, OSError, ValueError) as exc:
             self.close()
             raise StoreUnavailable(f"the subscription was lost: {exc}") from exc
 
     def close(self) -> None:
-        pubsub, self._pubsub = self._pubsub, None
+        pubsub, self._pubsub, self._wire = self._pubsub, None, None
         if pubsub is not None:
             pubsub.close()
         self._client.connection_pool.disconnect()
@@ -91,6 +89,18 @@ class Subscription:
         self._pubsub.psubscribe(*self._patterns)
         self._heard, self._asked = time.monotonic(), 0.0
 
+    def _arriving(self, timeout: float) -> Iterator[list[Any]]:
+        """By redis-py until the subscription stands and all that it read ahead is handed out."""
+        if self._wire is not None:
+            yield from self._wire.read(timeout)
+            return
+        raw = self._pubsub.get_message(timeout=timeout)
+        while raw is not None:
+            yield [raw["type"].encode(), raw["pattern"], raw["channel"], raw["data"]]
+            raw = self._pubsub.get_message(timeout=0)
+        if self._confirmed == self._patterns:
+            self._wire = Wire(self._pubsub.connection)
+
     def _prove_alive(self) -> None:
         now = time.monotonic()
         if self._asked and now - self._asked > PONG_WITHIN:
@@ -100,18 +110,17 @@ class Subscription:
             self._pubsub.ping()
             self._asked = now
 
-    def _read(self, raw: dict[str, Any]) -> Message | None:
-        kind = raw["type"]
-        if kind == "psubscribe":
-            self._confirmed.add(text(raw["channel"]))
+    def _read(self, raw: list[Any]) -> Message | None:
+        if raw[0] == b"psubscribe":
+            self._confirmed.add(text(raw[2]))
             return Message("subscribed") if self._confirmed == self._patterns else None
-        if kind != "pmessage":
+        if raw[0] != b"pmessage":
             return None
-        place = self._channels.read(text(raw["channel"]))
+        place = self._channels.read(text(raw[2]))
         if place is None:
             return None
         shard, member = place
-        data = _told(raw["data"])
+        data = _told(raw[3])
         return Message("wake", data, shard) if member is None else Message(data, member, shard)
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.faults import CATALOGUE, GAP
+from tests.chaos.faults import CATALOGUE, GAP, IN_PLACE
 from tests.chaos.report import table
 from tests.chaos.run import run
 from tests.chaos.stage import Setting
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of a run that is to happen again")
     parser.add_argument("--timers", type=int, help="default: 60 a second")
     parser.add_argument("--delay", type=float, help="the longest delay, seconds")
-    parser.add_argument("--broker", choices=("redis", "amqp"), default="redis")
+    parser.add_argument("--broker", choices=("redis", "amqp", "store"), default="redis")
     parser.add_argument("--faults", help="only these, with commas between them; `none` for none")
     parser.add_argument(
         "--gap", type=float, default=GAP, help="seconds from one fault to the next, on average"
@@ -52,7 +52,7 @@ def main() -> int:
         peer=not options.no_peer,
         peer_acks_late=options.peer_acks_late,
     )
-    kinds = CATALOGUE
+    kinds = IN_PLACE if options.broker == "store" else CATALOGUE
     if options.faults:
         known = {kind.__name__: kind for kind in CATALOGUE}
         kinds = tuple(known[name] for name in options.faults.split(",") if name != "none")

@@ -390,6 +390,26 @@ CATALOGUE: tuple[type[Fault], ...] = (
 )
 
 
+#: Those that concern nobody but expiry workers and users where the Redis with the timers is the broker, too.
+#: What ordinary workers lose or double when their broker restarts would not be ours.
+IN_PLACE: tuple[type[Fault], ...] = (
+    Killed,
+    Terminated,
+    Frozen,
+    NotificationsCleared,
+    ScriptsFlushed,
+    StorePathCut,
+    StorePathAway,
+    StoreRepliesLost,
+    StorePathSlow,
+    StorePathHalfOpen,
+    UsersCut,
+    UsersRepliesLost,
+    UsersSlow,
+    UsersHalfOpen,
+)
+
+
 @dataclass(frozen=True)
 class Planned:
     """A fault and the second of the run at which it begins."""

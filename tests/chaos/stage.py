@@ -63,6 +63,7 @@ class Setting:
 
     Attributes:
         delay: the longest delay of a timer, seconds.
+        broker: `redis` or `amqp`; or `store`: the Redis with the timers, so that they are fired in place.
         visibility: the peer's `visibility_timeout`; Celery asks for one longer than the longest delay.
     """
 
@@ -194,15 +195,23 @@ class Stage:
             self._servers.append(self.broker)
             self.broker.start()
         else:
-            self.broker = self._redis()
-        self.store_paths = [self._proxy(self.store.port) for _ in range(WORKERS)]
+            self.broker = self.store if self.in_place else self._redis()
+        # a namespace knows its broker by its address, so there is one way for all
+        self.store_paths = (
+            [self._proxy(self.store.port, tap=self.tap)] * WORKERS
+            if self.in_place
+            else [self._proxy(self.store.port) for _ in range(WORKERS)]
+        )
         self.user_path = self._proxy(self.store.port)
-        self.broker_path = self._proxy(self.broker.port, redis=self.setting.broker == "redis", tap=self.tap)
+        self.broker_path = self._proxy(self.broker.port, redis=self.setting.broker != "amqp", tap=self.tap)
         ahead = WRONG_CLOCK if self.setting.seed % 2 else -WRONG_CLOCK
         self.expiry = [
             self._worker(
                 f"expiry{i}", "-P", "expiry",
-                config=self._config(store=self.store_paths[i].port, broker=self.broker_path.port),
+                config=self._config(
+                    store=self.store_paths[i].port,
+                    broker=(self.store_paths[i] if self.in_place else self.broker_path).port,
+                ),
                 clock=ahead if i == WORKERS - 1 else 0,
             )
             for i in range(WORKERS)
@@ -228,6 +237,10 @@ class Stage:
         self.together(Slot.wait_ready, self._slots)
         self.app = chaos_app.build(self._config())
         self.calm_client: Any = self.calm.client()
+
+    @property
+    def in_place(self) -> bool:
+        return self.setting.broker == "store"
 
     def _redis(self, **options: str) -> RedisServer:
         server = RedisServer(self._binary, self.redis_version, **options)
@@ -402,11 +415,11 @@ class Stage:
 
     def left_behind(self) -> dict[str, int]:
         """What must not lie in the store once no timer is left: keys and their sizes."""
-        may_stay = {self.key("namespace"), self.key("pacers")}
+        may_stay = {self.key(name) for name in ("namespace", "pacers", "templates", "used")}
         sizes = {}
         with self.store.client() as client:
             for key in client.scan_iter(count=1000):
-                if key in may_stay or client.pttl(key) != -1:
+                if key in may_stay or (self.in_place and "kombu" in key) or client.pttl(key) != -1:
                     continue  # remembered answers end by themselves
                 kind = client.type(key)
                 sizes[key] = (

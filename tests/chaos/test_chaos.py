@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.faults import IN_PLACE
 from tests.chaos.report import table
 from tests.chaos.run import run
 from tests.chaos.stage import Setting
@@ -28,6 +29,18 @@ def test_every_promise_is_kept(tmp_path: Path) -> None:
     print(f"CHAOS_SEED={seed}")
     setting = Setting(seed=seed, seconds=40, timers=3000, delay=10, peer=False)
     report = run(setting, tmp_path, gap=1.5)
+    print(table(report))
+    assert not report.ours.broken
+    assert report.ours.executed > setting.timers / 2
+
+
+@pytest.mark.timeout(200)
+def test_every_promise_is_kept_in_place(tmp_path: Path) -> None:
+    """Timers and broker in one Redis: no fault makes a double there."""
+    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"CHAOS_SEED={seed}")
+    setting = Setting(seed=seed, seconds=15, timers=1500, delay=5, broker="store", peer=False)
+    report = run(setting, tmp_path, kinds=IN_PLACE, gap=1.0)
     print(table(report))
     assert not report.ours.broken
     assert report.ours.executed > setting.timers / 2

@@ -60,6 +60,12 @@ def test_the_documented_rights_hold_all_that_are_looked_at(role: str, row: str) 
     assert rights.rights_of(role) <= documented
 
 
+def test_the_documented_rights_for_firing_in_place() -> None:
+    [line] = [line for line in SETTINGS.read_text().splitlines() if "that [fires in place]" in line]
+    further = rights.rights_of("in place") - rights.rights_of("worker")
+    assert further == set(re.findall(r"(?<=[`\s])\+([a-z]+)", line))
+
+
 def test_what_servers_say_moves_no_terminal() -> None:
     report = Report([Check("workers", fail("a\x1b]0;b@host overslept", "start\x07 it"))])
     text = "".join(_lines(report, CLIContext(app=None, no_color=True, workdir=None, quiet=False)))

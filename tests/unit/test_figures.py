@@ -175,13 +175,18 @@ def test_a_glance_looks_anew_each_time(store: Any) -> None:
 def test_the_block_where_nothing_fired_and_redis_is_away(store: Any) -> None:
     store.may_answer.set()
     store.error = StoreUnavailable("away")
-    assert block(store, Glance(store), Figures().snapshot(), notifications=False) == {
+    assert block(
+        store, Glance(store), Figures().snapshot(), notifications=False, not_in_place="it is off"
+    ) == {
         "redis": "redis://somewhere",
         "namespace": "shop",
         "shards": 1,
         **dict.fromkeys(("waiting", "parked", "due", "claimed", "dead")),
-        **dict.fromkeys(("fired", "fired_by_event", "fired_by_sweep", "recovered", "called_off"), 0),
+        **dict.fromkeys(("fired", "fired_by_event", "fired_by_sweep", "fired_in_place"), 0),
+        **dict.fromkeys(("recovered", "called_off"), 0),
         "lateness": {"p50": None, "p99": None, "max": None, "count": 0, "window": 300},
         "notifications": False,
+        "in_place": False,
+        "not_in_place": "it is off",
         "error": "away",
     }

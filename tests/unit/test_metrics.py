@@ -54,6 +54,7 @@ def samples(text: str) -> dict[str, float]:
 def test_every_value() -> None:
     figures = Figures()
     figures.fired([(True, 0.002), (True, 0.003), (False, 100.0), (False, 1e5)])
+    figures.fired([(False, 0.001)], in_place=True)
     figures.recovered(5)
     figures.buried()
     figures.called_off(6)
@@ -66,15 +67,16 @@ def test_every_value() -> None:
         "oldest_overdue_seconds": 12.5,
         "dead_letters": 4,
         "fired_total event": 2,
-        "fired_total sweep": 2,
+        "fired_total sweep": 3,
+        "fired_in_place_total": 1,
         "lateness_seconds_bucket event 0.001": 0,
         "lateness_seconds_bucket event 0.0025": 1,
         "lateness_seconds_bucket event 0.005": 2,
         "lateness_seconds_bucket event +Inf": 2,
-        "lateness_seconds_bucket sweep 300.0": 1,
-        "lateness_seconds_bucket sweep 3600.0": 1,
-        "lateness_seconds_bucket sweep +Inf": 2,
-        "lateness_seconds_sum sweep": 100100,
+        "lateness_seconds_bucket sweep 300.0": 2,
+        "lateness_seconds_bucket sweep 3600.0": 2,
+        "lateness_seconds_bucket sweep +Inf": 3,
+        "lateness_seconds_sum sweep": 100100.001,
         "recovered_total": 5,
         "dead_lettered_total": 1,
         "called_off_total": 6,

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from redis.exceptions import NoScriptError, ResponseError
 
-from celery_redis_expiry.scripts import LYING, NAMES, PRELUDES, Script, program, source
+from celery_redis_expiry.scripts import ENVELOPES, LYING, NAMES, PRELUDES, Script, program, source
+
+ALL_PRELUDES = (*PRELUDES, LYING, ENVELOPES)
 
 
 def header(name: str) -> str:
@@ -18,7 +20,7 @@ def header(name: str) -> str:
 
 def test_every_script_is_loaded() -> None:
     folder = files("celery_redis_expiry").joinpath("lua")
-    assert {path.name for path in folder.iterdir()} == {f"{name}.lua" for name in (*NAMES, *PRELUDES, LYING)}
+    assert {path.name for path in folder.iterdir()} == {f"{name}.lua" for name in (*NAMES, *ALL_PRELUDES)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,14 +40,14 @@ def test_the_header_counts_the_keys_that_the_body_takes(name: str) -> None:
     assert indexes == set(range(1, len(fixed) + 1)), f"{name}.lua: {fixed} and {indexes}"
 
 
-@pytest.mark.parametrize("name", [*NAMES, *PRELUDES, LYING])
+@pytest.mark.parametrize("name", [*NAMES, *ALL_PRELUDES])
 def test_no_key_is_computed(name: str) -> None:
     for command, key in re.findall(r"redis\.p?call\('(\w+)',\s*([^,)]+)", source(name)):
         if command not in ("TIME", "PUBLISH"):
             assert ".." not in key, f"{name}.lua: {command} {key}"
 
 
-@pytest.mark.parametrize("name", [*NAMES, *PRELUDES, LYING])
+@pytest.mark.parametrize("name", [*NAMES, *ALL_PRELUDES])
 def test_a_script_fits_a_screen_or_two(name: str) -> None:
     assert len(source(name).splitlines()) <= 110
 

@@ -15,6 +15,7 @@ from celery_redis_expiry.worker.publishing.batches import RedisBatches
 from celery_redis_expiry.worker.publishing.confirms import Blocked, ConfirmedBatches
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
+from celery_redis_expiry.worker.publishing.pushed import NotPlain, pushed
 from celery_redis_expiry.worker.publishing.senders import OneByOne
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,38 @@ class Publisher:
         except Exception as exc:
             logger.debug("expiry: whether the broker is the timers' Redis can't be told: %r", exc)
             return False
+
+    @property
+    def channel(self) -> Any:
+        """kombu's channel to the broker; None while there is none."""
+        return None if self._sender is None else self._sender.producer.channel
+
+    def run_id(self) -> str:
+        """Which Redis server the broker is; "" where it is something else. Raises what kombu does."""
+        return "" if self._sender is None else self._sender.run_id()
+
+    def pushed(self, content: dict[str, Any]) -> tuple[str, str]:
+        """The list and the value that kombu would push for a stored message; what it needs is declared.
+
+        Raises:
+            BrokerUnavailable: the broker can't be asked now.
+            NotPlain: the message is not one that kombu pushes onto one list.
+        """
+        sender = self._sender
+        if sender is None:
+            raise BrokerUnavailable("there is no connection")
+        try:
+            body, arguments = message(content, 0, self._app)
+            for entity in arguments.pop("declare"):
+                sender.producer.maybe_declare(entity)
+            return pushed(sender.producer, body, arguments)
+        except NotPlain:
+            raise
+        except Exception as exc:
+            verdict, reason = judge(exc, sender.connection)
+            if verdict in ("lost", "full", "odd"):
+                raise BrokerUnavailable(reason) from exc
+            raise NotPlain(reason) from exc
 
     def _warn_of_unbatched(self, connection: Any) -> None:
         if not self._warned and (connection.transport_options or {}).get("retry_on_timeout"):

@@ -66,6 +66,7 @@ class Snapshot:
         recovered: how many timers were recovered from other workers that died or stalled.
         buried: how many dead letters were made.
         called_off: how many timers their guards called off.
+        in_place: how many timers fired in place.
     """
 
     by_event: Latenesses
@@ -74,6 +75,7 @@ class Snapshot:
     recovered: int
     buried: int
     called_off: int
+    in_place: int = 0
 
 
 class _Slot:
@@ -100,16 +102,19 @@ class Figures:
         self._recovered = 0
         self._buried = 0
         self._called_off = 0
+        self._in_place = 0
 
-    def fired(self, timers: Iterable[tuple[bool, float]]) -> None:
+    def fired(self, timers: Iterable[tuple[bool, float]], *, in_place: bool = False) -> None:
         """Count timers whose messages are in the broker's queue.
 
         Arguments:
             timers: of each whether an event told of it, and how late it was, in seconds.
+            in_place: whether they fired in place.
         """
         with self._lock:
             slot = self._slot()
             for by_event, lateness in timers:
+                self._in_place += in_place
                 (slot.by_event if by_event else slot.by_sweep).add(lateness)
 
     def recovered(self, count: int) -> None:
@@ -138,7 +143,9 @@ class Figures:
             for slot in self._slots:
                 recent.merge(slot.by_event)
                 recent.merge(slot.by_sweep)
-            return Snapshot(by_event, by_sweep, recent, self._recovered, self._buried, self._called_off)
+            return Snapshot(
+                by_event, by_sweep, recent, self._recovered, self._buried, self._called_off, self._in_place
+            )
 
     def _slot(self) -> _Slot:
         """That of this moment. Nothing ticks: what has become too old is put aside when somebody comes."""

@@ -76,6 +76,11 @@ CALLED_OFF = Told(
     "counter",
     "Timers that this worker forgot instead, since their guards called them off.",
 )
+IN_PLACE = Told(
+    "celery_expiry_fired_in_place_total",
+    "counter",
+    "Of the timers that this worker fired, those that one script took from the index to the broker's queue.",
+)
 NOTIFICATIONS = Told(
     "celery_expiry_notifications_on",
     "gauge",
@@ -96,6 +101,7 @@ METRICS = (
     *SHARED.values(),
     FIRED,
     LATENESS,
+    IN_PLACE,
     RECOVERED,
     DEAD_LETTERED,
     CALLED_OFF,
@@ -148,6 +154,7 @@ def _of_worker(figures: Snapshot) -> Iterator[Metric]:
         lateness.add_metric([how], _buckets(latenesses), latenesses.sum)
     yield fired
     yield lateness
+    yield CounterMetricFamily(IN_PLACE.name, IN_PLACE.meaning, figures.in_place)
     yield CounterMetricFamily(RECOVERED.name, RECOVERED.meaning, figures.recovered)
     yield CounterMetricFamily(DEAD_LETTERED.name, DEAD_LETTERED.meaning, figures.buried)
     yield CounterMetricFamily(CALLED_OFF.name, CALLED_OFF.meaning, figures.called_off)

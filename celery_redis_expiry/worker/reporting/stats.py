@@ -13,12 +13,15 @@ from celery_redis_expiry.worker.reporting.glance import Glance
 PATIENCE = 0.5
 
 
-def block(store: Store, glance: Glance, figures: Snapshot, *, notifications: bool) -> dict[str, Any]:
+def block(
+    store: Store, glance: Glance, figures: Snapshot, *, notifications: bool, not_in_place: str
+) -> dict[str, Any]:
     """What an expiry worker tells of itself and of the timers; JSON-able.
 
     Arguments:
         store: whose timers these are; nothing is asked of it.
         notifications: whether the expired events of all shards are proven to arrive.
+        not_in_place: why timers are not fired in place; "" where they are.
 
     Returns:
         The figures, and counts from Redis: None where it does not answer, and `error` then says why.
@@ -39,6 +42,7 @@ def block(store: Store, glance: Glance, figures: Snapshot, *, notifications: boo
         "fired": by_event + by_sweep,
         "fired_by_event": by_event,
         "fired_by_sweep": by_sweep,
+        "fired_in_place": figures.in_place,
         "recovered": figures.recovered,
         "called_off": figures.called_off,
         "lateness": {
@@ -49,6 +53,8 @@ def block(store: Store, glance: Glance, figures: Snapshot, *, notifications: boo
             "window": WINDOW,
         },
         "notifications": notifications,
+        "in_place": not not_in_place,
+        "not_in_place": not_in_place or None,
         **error,
     }
 
