@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from redis.exceptions import NoPermissionError, ResponseError
+
 #: How much is read at once.
 PIECE = 1 << 18
 
@@ -29,7 +31,9 @@ class Wire:
         """The messages that arrive within `timeout` seconds: none, or those of one piece.
 
         Raises:
-            OSError: the connection is lost; ValueError: this is no RESP2.
+            redis.exceptions.ResponseError: the server refuses something; its NoPermissionError: by its ACL.
+            OSError: the connection is lost.
+            ValueError: this is no RESP2.
         """
         before = self._socket.gettimeout()
         self._socket.settimeout(max(timeout, 0.000001))
@@ -70,6 +74,8 @@ def _message(data: bytes, at: int) -> tuple[list[bytes], int] | None:
         if len(data) - at > 32:
             raise ValueError(f"no message of RESP2: {data[at : at + 20]!r}")
         return None
+    if head[1] == b"-":
+        raise _refusal(head[2].decode(errors="replace"))
     if head[1] != b"*":
         raise ValueError(f"no message of a subscription: {head[0]!r}")
     message, at = [], head.end()
@@ -87,3 +93,8 @@ def _message(data: bytes, at: int) -> tuple[list[bytes], int] | None:
         else:
             message.append(head[2])
     return message, at
+
+
+def _refusal(told: str) -> ResponseError:
+    """As redis-py has it: a ping may be refused long after the subscription was granted."""
+    return NoPermissionError(told) if told.startswith("NOPERM") else ResponseError(told)

@@ -161,9 +161,14 @@ class Proxy:
         try:
             if self._refusing:  # refuse() came between the accept and the registration
                 return
+            # not select(): it fails in a process that has a thousand other files open
+            ready = select.poll()
+            ends = {end.fileno(): end for end in pair}
+            for number in ends:
+                ready.register(number, select.POLLIN)
             while True:
-                ready, _, _ = select.select(pair, [], [])
-                for end in ready:
+                for number, _ in ready.poll():
+                    end = ends[number]
                     data = end.recv(65536)
                     if not data:
                         return

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from redis.exceptions import NoPermissionError, ResponseError
 
 from celery_redis_expiry.worker.wire import Wire
 
@@ -51,9 +52,25 @@ def test_silence_and_the_end(ends: tuple[socket.socket, Wire]) -> None:
         list(wire.read(1))
 
 
-@pytest.mark.parametrize("garbage", [b"HTTP/1.1 400 Bad Request, and so on and on", b"-ERR no\r\n"])
+@pytest.mark.parametrize("garbage", [b"HTTP/1.1 400 Bad Request, and so on and on", b"+OK\r\n"])
 def test_what_is_no_message(ends: tuple[socket.socket, Wire], garbage: bytes) -> None:
     server, wire = ends
     server.sendall(garbage)
     with pytest.raises(ValueError, match="no message"):
         list(wire.read(1))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [(b"-NOPERM this user may not\r\n", NoPermissionError), (b"-ERR no\r\n", ResponseError)],
+)
+def test_a_refusal_after_messages(
+    ends: tuple[socket.socket, Wire], refusal: bytes, error: type[ResponseError]
+) -> None:
+    server, wire = ends
+    server.sendall(frame(*MESSAGES[0]) + refusal)
+    heard = wire.read(1)
+    assert next(heard) == MESSAGES[0]
+    with pytest.raises(ResponseError, match=refusal[1:-2].decode()) as refused:
+        next(heard)
+    assert type(refused.value) is error
