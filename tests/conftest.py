@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import rabbitmq, redis
 from tests.servers.cluster import RedisCluster
@@ -21,6 +22,9 @@ HERE = Path(__file__).parent
 FETCHED = ("6.2", "8.2")  # what .ci/fetch_redis.py brings; the PATH's comes on top
 HARD_TIMEOUT = {"integration": 60, "acceptance": 100, "browser": 100}
 
+# how long an example takes says how busy the machine is
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 sys.path.insert(0, str(APPS))  # the workers' app is imported here too, under the same name
 LOGS: pytest.StashKey[list[Callable[[], tuple[str, str]]]] = pytest.StashKey()
 

@@ -92,7 +92,6 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "zrem": ("ZREM", "KEY", "member"),
     "zscore": ("ZSCORE", "KEY", "member"),
     "zmscore": ("ZMSCORE", "KEY", "member"),
-    "lpush": ("LPUSH", "NAMESPACE", ""),  # another type
     "pexpire": ("PEXPIRE", "KEY", "1"),
     "zcard": ("ZCARD", "KEY"),
     "zcount": ("ZCOUNT", "KEY", "0", "0"),
@@ -104,11 +103,12 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "zremrangebyscore": ("ZREMRANGEBYSCORE", "KEY", "0", "0"),
     "publish": ("PUBLISH", "WAKE", ""),  # means nothing to a pacer
 }
-#: HSETNX knows no wrong argument, so it meets a key of another type, which expires at once; where that can't
-#: be made it is not tried. Answers 0 where it is refused.
-TRY_HSETNX = """\
+#: These know no wrong argument, so they meet a key of another type, which expires at once; where that can't
+#: be made they are not tried. Answers 0 where they are refused.
+ON_ANOTHER_TYPE: dict[str, tuple[str, ...]] = {"hsetnx": ("field", "value"), "lpush": ("value",)}
+TRY_ON_ANOTHER_TYPE = """\
 if redis.pcall('SET', KEYS[1], '', 'PX', 1).err then return 1 end
-local told = redis.pcall('HSETNX', KEYS[1], 'field', 'value').err
+local told = redis.pcall(ARGV[1], KEYS[1], unpack(ARGV, 2)).err
 return string.find(told, 'WRONGTYPE') and 1 or 0
 """
 
@@ -145,21 +145,23 @@ def missing(client: Redis, keys: Keys, channels: Channels, needed: Iterable[str]
         needed: rights. Whether it may listen is found out by `may_listen`.
     """
     trials = {right: TRIALS[right] for right in sorted(needed) if right in TRIALS}
-    words = {"NAMESPACE": keys.namespace, "KEY": keys.answer(new_token()), "WAKE": keys.wake}
+    others = sorted(ON_ANOTHER_TYPE.keys() & set(needed))
+    words = {"KEY": keys.answer(new_token()), "WAKE": keys.wake}
     pipe: Any = client.pipeline(transaction=False)
     for trial in trials.values():
         pipe.execute_command(*(words.get(word, word) for word in trial))
     every = _every_key(keys)
     pipe.execute_command("EVALSHA", "0" * 40, len(every), *every)  # no such script
-    if "hsetnx" in needed:
-        pipe.execute_command("EVAL", TRY_HSETNX, 1, words["KEY"])
+    for right in others:
+        pipe.execute_command("EVAL", TRY_ON_ANOTHER_TYPE, 1, words["KEY"], right, *ON_ANOTHER_TYPE[right])
     answers = pipe.execute(raise_on_error=False)
     rules = {
         refused_rule(right, answer, channels.keys, channels.wake)
         for right, answer in zip((*trials, "evalsha"), answers, strict=False)
     }
-    if "hsetnx" in needed and answers[-1] == 0:
-        rules.add("+hsetnx")
+    rules |= {
+        f"+{right}" for right, answer in zip(others, answers[len(trials) + 1 :], strict=True) if answer == 0
+    }
     return sorted(rule for rule in rules if rule)
 
 

@@ -778,14 +778,15 @@ def half_done(bench: Bench, todo: Calls) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(150)  # some forty users, and all that each of them can call
 @pytest.mark.parametrize("who", WHO)
-def test_refused_means_nothing_done(redis_server: RedisServer, make_bench: Any, who: str) -> None:
+def test_refused_means_nothing_done(server: RedisServer, make_bench: Any, who: str) -> None:
     """A user who lacks one command of the list may not be refused in the middle of a change."""
     roles, todo = WHO[who]
     found = {}
     for role in roles:
         for command in role.commands:
-            calls = half_done(make_bench(redis_server, *roles, without=(command,)), todo)
+            calls = half_done(make_bench(server, *roles, without=(command,)), todo)
             if calls:
                 found[command] = calls
     assert found == {}

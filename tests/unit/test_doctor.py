@@ -23,7 +23,7 @@ from celery_redis_expiry.store import rights
 from tests.servers.processes import free_port
 
 SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
-SPECIAL = {"evalsha", "hsetnx", "psubscribe"}  # tried in ways of their own
+SPECIAL = {"evalsha", "psubscribe", *rights.ON_ANOTHER_TYPE}  # tried in ways of their own
 
 
 def server(**info: Any) -> Server:

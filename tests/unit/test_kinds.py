@@ -130,7 +130,7 @@ values = st.recursive(
 PROPERTY_APP = build()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.lists(values, max_size=4), st.dictionaries(st.text(), values, max_size=3))
 def test_any_arguments(args: list[Any], kwargs: dict[str, Any]) -> None:
     is_exact(PROPERTY_APP, PROPERTY_APP.signature("kinds.task", args=tuple(args), kwargs=kwargs))
