@@ -14,7 +14,7 @@ import redis
 from celery import Celery, _state
 from celery.canvas import Signature
 
-from celery_redis_expiry import schedule_on_expiry
+from celery_redis_expiry import schedule_on_expiry, store
 from tests.servers.cluster import RedisCluster
 from tests.servers.redis import RedisServer
 from tests.servers.sentinel import SentinelGroup
@@ -212,7 +212,12 @@ class Site:
         backend: Any = self.app.backend
         backend.remove_pending_result = lambda result: result
         self.app.close()
-        for client in (self.redis, self.queues, self._ledger):
+        clients = [self.redis, self.queues, self._ledger]
+        # a store keeps its connections until it is collected: that would be hundreds of them in one session
+        used = store._stores.get(self.app)
+        if used is not None and used.link._made is not None:  # a Cluster that is gone is not asked
+            clients.append(used.link.client)
+        for client in clients:
             client.close()
 
     def reset(self) -> None:
