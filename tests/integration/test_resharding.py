@@ -84,7 +84,8 @@ def test_every_timer_arrives(make_app: Any, steps: tuple[int, ...]) -> None:
         for label, (*what, due) in before.items():
             *what_now, due_now = after[label]
             assert what_now == what
-            assert due_now == pytest.approx(due, abs=0.01) if due else due_now is None
+            # before Redis 7 the clock goes on in a script, so what is told depends on how long that took
+            assert due_now == pytest.approx(due, abs=1) if due else due_now is None
         assert store.counts() == counts
         assert len(store.shards) == number
         [letter] = store.dead_letters()
