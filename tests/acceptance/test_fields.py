@@ -63,7 +63,8 @@ def in_broker(site: Site, queue: str) -> dict[str, Any]:
 
 
 def as_direct(message: dict[str, Any], site: Site) -> str:
-    """A message as text, the names of the two queues made one; and of the queues for replies that nobody reads.
+    """A message as text, the names of its queue and of the one for replies, which nobody reads, made one.
+
 
     Who sends names that of its thread, a timer that of its app.
     """
