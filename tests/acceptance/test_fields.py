@@ -65,7 +65,6 @@ def in_broker(site: Site, queue: str) -> dict[str, Any]:
 def as_direct(message: dict[str, Any], site: Site) -> str:
     """A message as text, the names of its queue and of the one for replies, which nobody reads, made one.
 
-
     Who sends names that of its thread, a timer that of its app.
     """
     text = json.dumps(message, sort_keys=True).replace("timer ", "direct ")
