@@ -27,6 +27,9 @@ SHORT, SHORT_TEXT = 4, 6
 HANDLE = len(COMPACT) + 16 + SHORT
 _TO_URLSAFE, _FROM_URLSAFE = str.maketrans("+/", "-_"), str.maketrans("-_", "+/")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: What a compact member looks like in the name of a trigger key, and how many bytes it has there.
+COMPACT_MEMBER = rb"[0-9A-Za-z_-]{6}:[0-9a-f-]{36}"
+COMPACT_LENGTH = SHORT_TEXT + 1 + 36
 
 #: A label that no timer can have, for its control character: the worker proves with it that events arrive.
 PROBE = "\x1fprobe"
@@ -132,6 +135,8 @@ class Channels:
         self.wake = f"{place}wake"
         #: both
         self.patterns = (self.wake, self.events)
+        #: what stands before the member in the channels of those events; "" where there are several shards
+        self.only = f"{self._events}{before}0{after}trigger:" if shards == 1 else ""
         self._read = re.compile(
             f"(?:({re.escape(self._events)}))?{re.escape(before)}([0-9]+){re.escape(after)}(?:trigger:(.*)|wake)",
             re.DOTALL,

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from celery_redis_expiry.connections.location import Location
+from celery_redis_expiry.connections.packing import pack_quickly
 
 #: Seconds for one attempt. All attempts of one call must end well within `store.REMEMBER_MS`.
 TIMEOUT = 5.0
@@ -63,7 +64,9 @@ def client(
         # a part of the Cluster that is down must not keep us from the rest
         return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
     if not location.sentinels:
-        return redis.Redis(db=location.database, **options)
+        single = redis.Redis(db=location.database, **options)
+        pack_quickly(single)
+        return single
     sentinel_kwargs = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
@@ -77,6 +80,7 @@ def client(
     primary: redis.Redis = sentinel.master_for(
         location.sentinel_options["master_name"], redis_class=redis.Redis, db=location.database, **options
     )
+    pack_quickly(primary)
     return primary
 
 

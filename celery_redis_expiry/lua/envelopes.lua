@@ -1,11 +1,12 @@
-local letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+local digits = {}
+for digit in string.gmatch('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/', '.') do
+  digits[#digits + 1] = digit
+end
 local quads = setmetatable({}, {__index = function(known, three)
   local a, b, c = string.byte(three, 1, 3)
-  local number, quad = (a * 256 + b) * 256 + c, ''
-  for _ = 1, 4 do
-    local digit = number % 64 + 1
-    quad, number = string.sub(letters, digit, digit) .. quad, math.floor(number / 64)
-  end
+  local x, y, z = a % 4, b % 16, c % 64
+  local quad = digits[(a - x) / 4 + 1] .. digits[x * 16 + (b - y) / 16 + 1]
+    .. digits[y * 4 + (c - z) / 64 + 1] .. digits[z + 1]
   known[three] = quad
   return quad
 end})
@@ -24,6 +25,7 @@ local function part_of(body, from, open, close)
   local stop = string.find(body, '\0', from, true)
   local part = stop and string.sub(body, from, stop - 1)
   if not part or string.find(part, '[^ -~]') then return end
+  if open ~= '{' and not string.find(part, '["\\]') then return part, stop + 1 end
   local read, value = pcall(cjson.decode, open .. part .. close)
   if read and (open == '{' or #value == 1) then return part, stop + 1 end
 end
@@ -40,7 +42,8 @@ local function parts_of(body)
   local middle = string.sub(body, from)
   if flags % 2 == 1 then
     if string.find(middle, '[^ -~]') then return end
-    args = string.gsub(string.gsub(string.sub(middle, 2, -2), '"', "'"), '\\', '\\\\')
+    args = string.sub(middle, 2, -2)
+    if string.find(args, '["\\]') then args = string.gsub(string.gsub(args, '"', "'"), '\\', '\\\\') end
     args = '(' .. args .. (flags % 4 > 1 and ',)' or ')')
   end
   return args, kwargs, flags > 7 and ', ' .. extra or '', middle

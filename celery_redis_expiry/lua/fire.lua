@@ -49,7 +49,9 @@ local function fire(i, told)
   local ref = string.sub(body, 1, 6)
   local envelope = known[ref] or envelope_of(ref)
   if type(envelope) == 'string' then return envelope end
-  local message = message_of(envelope, id_of(member, record), body, string.format('%s%08x', tag, i))
+  -- the trigger key of a compact member ends with its task id
+  local id = string.byte(member) == 1 and string.sub(KEYS[triggers + i - 1], -36) or id_of(member, record)
+  local message = message_of(envelope, id, body, string.format('%s%08x', tag, i))
   if not message then return 'e' end
   local push, claim, _, first_due = pushes[envelope.queue], claimed and claimed[i], nil, nil
   if claim then _, first_due = read_claim(claim, now) end

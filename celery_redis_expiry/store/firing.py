@@ -73,7 +73,8 @@ class Firing(ShardBase):
                 ],
             )
         at = float(now)
-        latenesses = [max(0.0, at - max(0.0, float(due))) / 1000 for due in dues.split()]
+        late = {due: max(0.0, at - max(0.0, float(due))) / 1000 for due in set(dues.split())}
+        latenesses = [late[due] for due in dues.split()]
         return Fired(text(outcomes), latenesses, unknown)
 
     def template(self, ref: bytes) -> Template | None:

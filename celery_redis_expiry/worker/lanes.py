@@ -40,11 +40,19 @@ class Lanes:
 
     def fire(self, shard: int, member: str) -> None:
         """An event says that this timer's trigger key has expired."""
+        self.fire_all(shard, [member])
+
+    def fire_all(self, shard: int, members: Iterable[str]) -> None:
+        """Events say that the trigger keys of these timers have expired."""
         with self._condition:
             pair = self._pairs[shard]
-            if member not in self._published and len(pair.events) < self._lane and not _resting(pair):
+            news = [member for member in members if member not in self._published]
+            if not news or _resting(pair):
+                return
+            for member in news[: max(0, self._lane - len(pair.events))]:
                 pair.backlog.pop(member, None)
                 pair.events[member] = None
+            if pair.events:
                 self._turns.setdefault(shard)
                 self._condition.notify()
 
@@ -70,9 +78,13 @@ class Lanes:
 
     def knows(self, shard: int, member: str) -> bool:
         """Whether this timer waits in a lane or is being published."""
+        return member in self.known(shard, [member])
+
+    def known(self, shard: int, members: Iterable[str]) -> set[str]:
+        """Those of these timers that wait in a lane or are being published."""
         with self._condition:
             pair = self._pairs[shard]
-            return member in pair.events or member in pair.backlog
+            return {member for member in members if member in pair.events or member in pair.backlog}
 
     def wait(self, timeout: float) -> bool:
         """Wait for work, `timeout` seconds at most; returns whether there is some."""

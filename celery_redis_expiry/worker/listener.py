@@ -82,6 +82,8 @@ class Listener(Loop):
         for message in self._subscription.messages(PATIENCE):
             if message.kind == "expired":
                 self._expired(message.shard, message.text)
+            elif message.kind == "many":
+                self._lanes.fire_all(message.shard, message.members)
             elif message.kind == "wake":
                 self._woken(message)
             elif message.kind == "subscribed":

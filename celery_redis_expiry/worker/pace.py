@@ -89,8 +89,9 @@ class Pace:
         late: list[str] = []
         lost = 0
         touched: dict[str, float] = {}
+        known = self._lanes.known(self._number, [member for member, _ in look.due])
         for member, due in look.due:
-            if self._lanes.knows(self._number, member):
+            if member in known:
                 continue
             at = self._touched.get(member)
             if at is not None and now - at < grace:

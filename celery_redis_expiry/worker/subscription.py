@@ -8,15 +8,15 @@ releases that Celery 5.5 and 5.6 allow have not; and its reconnecting by itself 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from redis import exceptions as redis_errors
 
 from celery_redis_expiry.connections import Primary
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.keys import Channels, member_of, text
-from celery_redis_expiry.worker.wire import Wire
+from celery_redis_expiry.keys import COMPACT_LENGTH, COMPACT_MEMBER, Channels, member_of, text
+from celery_redis_expiry.worker.wire import Many, Wire
 
 #: Seconds of silence after which the connection is asked for a sign of life, and how long it has for it.
 #: A half-open connection is silent for ever.
@@ -25,11 +25,15 @@ PONG_WITHIN = 5.0
 
 
 class Message(NamedTuple):
-    """What arrived: `subscribed` (now nothing is missed), `wake` (with its text), or an event of a member."""
+    """What arrived: `subscribed` (now nothing is missed), `wake` (with its text), or an event of a member.
+
+    `many` are expired events of as many members, of the only shard.
+    """
 
     kind: str
     text: str = ""
     shard: int = 0
+    members: Sequence[str] = ()
 
 
 class Subscription:
@@ -39,6 +43,10 @@ class Subscription:
         self._client: Any = primary.client(retries=0)
         self._channels = channels
         self._patterns = set(channels.patterns)
+        # of a shard that the pattern names; what is longer or shorter is read one by one
+        self._many: Many | None = None
+        if channels.only:
+            self._many = Many(channels.events, channels.only, COMPACT_MEMBER, COMPACT_LENGTH, "expired")
         self._user = primary.location.user
         self._pubsub: Any = None
         self._wire: Wire | None = None
@@ -99,7 +107,7 @@ class Subscription:
             yield [raw["type"].encode(), raw["pattern"], raw["channel"], raw["data"]]
             raw = self._pubsub.get_message(timeout=0)
         if self._confirmed == self._patterns:
-            self._wire = Wire(self._pubsub.connection)
+            self._wire = Wire(self._pubsub.connection, self._many)
 
     def _prove_alive(self) -> None:
         now = time.monotonic()
@@ -114,6 +122,8 @@ class Subscription:
         if raw[0] == b"psubscribe":
             self._confirmed.add(text(raw[2]))
             return Message("subscribed") if self._confirmed == self._patterns else None
+        if raw[0] == b"many":
+            return Message("many", members=b"\n".join(raw[1:]).decode().split("\n"))
         if raw[0] != b"pmessage":
             return None
         place = self._channels.read(text(raw[2]))

@@ -16,15 +16,45 @@ from redis.exceptions import NoPermissionError, ResponseError
 PIECE = 1 << 18
 
 
+class Many:
+    """Messages that differ in nothing but the end of their channel.
+
+    Arguments:
+        pattern: that was subscribed to.
+        channel: what stands before the end.
+        end: what the end looks like, an expression without groups.
+        length: how many bytes the end has.
+        text: of the message.
+    """
+
+    def __init__(self, pattern: str, channel: str, end: bytes, length: int, text: str) -> None:
+        before, after = pattern.encode(), text.encode()
+        size = len(channel.encode()) + length
+        head = b"*4\r\n$8\r\npmessage\r\n$%d\r\n%b\r\n$%d\r\n" % (len(before), before, size)
+        tail = b"\r\n$%d\r\n%b\r\n" % (len(after), after)
+        each = re.escape(head + channel.encode()) + b"(%b)" % end + re.escape(tail)
+        self._run = re.compile(b"(?:%b)+" % each.replace(b"(%b)" % end, end))
+        self._each = re.compile(each)
+
+    def read(self, data: bytes, at: int) -> tuple[list[bytes], int]:
+        """The ends of the channels of those that come next, and where what follows them begins."""
+        run = self._run.match(data, at)
+        if run is None:
+            return [], at
+        return self._each.findall(data, at, run.end()), run.end()
+
+
 class Wire:
     """Reads the replies of one connection of redis-py from its socket, in RESP2.
 
     Arguments:
         connection: with nothing of it read ahead: redis-py must have handed out all that it has read.
+        many: messages that a burst makes; a run of them is handed out as one, `[b"many", ...]`.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, many: Many | None = None) -> None:
         self._socket = connection._sock
+        self._many = many
         self._rest = b""
 
     def read(self, timeout: float) -> Iterator[list[bytes]]:
@@ -47,6 +77,10 @@ class Wire:
             raise ConnectionError("the server closed the connection")
         data, at = self._rest + piece, 0
         while True:
+            if self._many is not None:
+                told, at = self._many.read(data, at)
+                if told:
+                    yield [b"many", *told]
             found = _message(data, at)
             if found is None:
                 break

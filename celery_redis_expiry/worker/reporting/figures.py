@@ -7,7 +7,7 @@ import threading
 import time
 from array import array
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,10 +27,10 @@ class Latenesses:
         self.sum = 0.0
         self.max = 0.0
 
-    def add(self, lateness: float) -> None:
-        self.counts[min(bisect_left(BOUNDS, lateness), len(BOUNDS) - 1)] += 1
-        self.count += 1
-        self.sum += lateness
+    def add(self, lateness: float, times: int = 1) -> None:
+        self.counts[min(bisect_left(BOUNDS, lateness), len(BOUNDS) - 1)] += times
+        self.count += times
+        self.sum += lateness * times
         self.max = max(self.max, lateness)
 
     def merge(self, other: Latenesses) -> None:
@@ -113,9 +113,10 @@ class Figures:
         """
         with self._lock:
             slot = self._slot()
-            for by_event, lateness in timers:
-                self._in_place += in_place
-                (slot.by_event if by_event else slot.by_sweep).add(lateness)
+            # of a burst many are equally late
+            for (by_event, lateness), times in Counter(timers).items():
+                self._in_place += times if in_place else 0
+                (slot.by_event if by_event else slot.by_sweep).add(lateness, times)
 
     def recovered(self, count: int) -> None:
         """Count timers that were recovered from other workers."""
