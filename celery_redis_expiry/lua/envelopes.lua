@@ -52,7 +52,8 @@ end
 -- the message of a timer as kombu would push it; nil where it can't be made here, or its arguments are cut off
 local function message_of(envelope, id, body, tag)
   local args, kwargs, extra, middle = parts_of(body)
-  if not args or string.find(id, '[^ -~]') or string.find(id, '["\\]') then return end
+  -- what JSON would write otherwise
+  if not args or string.find(id, '[^ !#-Z^-~%[%]]') then return end
   if envelope.prefix ~= '' and not string.find(middle, '^%[.*[%]}]$') then return end
   local head = envelope.prefix .. middle
   local lacking = -#head % 3 + 1
