@@ -88,3 +88,22 @@ def test_a_shard_that_rests_is_no_work() -> None:
     lanes.fire(0, "c")
     lanes.done(1, ["b"])
     assert lanes.take(10) == (0, [("c", True)])
+
+
+def test_many_events_at_once() -> None:
+    """As if each came by itself: what waits moves over, what is published is no work, the lane is bounded."""
+    lanes = Lanes()
+    lanes.catch_up(0, ["late"])
+    lanes.published(["sent"])
+    lanes.fire_all(0, ["sent", "late", "new"])
+    assert lanes.take(10)[1] == [("late", True), ("new", True)]
+    assert lanes.known(0, ["sent", "late", "new", "none"]) == {"late", "new"}
+    lanes.fire_all(0, map(str, range(LANE)))
+    assert len(lanes.known(0, map(str, range(LANE)))) == LANE - 2
+
+
+def test_events_of_what_is_published_are_no_work() -> None:
+    lanes = Lanes()
+    lanes.published(["sent"])
+    lanes.fire_all(0, ["sent"])
+    assert not lanes.wait(0)

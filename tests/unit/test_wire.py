@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
-from celery_redis_expiry.worker.wire import Wire
+from celery_redis_expiry.keys import COMPACT_LENGTH, COMPACT_MEMBER
+from celery_redis_expiry.worker.wire import Many, Wire
 
 
 @pytest.fixture
@@ -74,3 +75,38 @@ def test_a_refusal_after_messages(
     with pytest.raises(ResponseError, match=refusal[1:-2].decode()) as refused:
         next(heard)
     assert type(refused.value) is error
+
+
+ONE, OTHER = b"AbC-_1:0a1b2c3d-0000-4000-8000-00000000000f", b"zzzzzz:ffffffff-0000-4000-8000-00000000000f"
+
+
+def event(member: bytes, what: bytes = b"expired") -> bytes:
+    return frame(b"pmessage", b"shop:[*", b"shop:[" + member, what)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 10_000])
+def test_a_run_of_events_is_one_message(size: int) -> None:
+    """Those of other events, and of members of another shape, stand between them in their order."""
+    server, client = socket.socketpair()
+    many = Many("shop:[*", "shop:[", COMPACT_MEMBER, COMPACT_LENGTH, "expired")
+    odd = ONE[:-1] + b"\n"
+    data = event(ONE) + event(OTHER) + event(ONE, b"expire") + event(b"name") + event(odd) + event(OTHER) * 3
+    heard: list[tuple[bytes, bytes]] = []
+    runs = 0
+    with server, client:
+        wire = Wire(SimpleNamespace(_sock=client), many)
+        for start in range(0, len(data), size):
+            server.sendall(data[start : start + size])
+            for message in wire.read(5):
+                if message[0] == b"many":
+                    runs += 1
+                    heard += [(member, b"expired") for member in message[1:]]
+                else:
+                    heard.append((message[2].removeprefix(b"shop:["), message[3]))
+    assert heard == [
+        *[(ONE, b"expired"), (OTHER, b"expired"), (ONE, b"expire"), (b"name", b"expired")],
+        *[(odd, b"expired"), *[(OTHER, b"expired")] * 3],
+    ]
+    # all that is there together
+    assert runs == 2 or size < 10_000
+    assert runs
