@@ -61,7 +61,7 @@ def test_the_ledger_is_exact(
 
     send("backlog", BACKLOG, 10)
     # what it holds until its ETA is no affair of ours
-    # It starts beside the rescue: one that is ready soon holds the whole backlog, and nothing is left to rescue.
+    # It starts beside the rescue: one that is ready soon holds the whole backlog, and nothing is left.
     site.worker("busy", "-P", "solo", ready=False, worker_prefetch_multiplier=1)
     producers = [threading.Thread(target=send, args=(f"producer {n}", 80, 2)) for n in range(2)]
     for thread in producers:
