@@ -156,7 +156,8 @@ def test_a_timer_is_found_while_it_waits_and_followed_to_its_end(stage: Stage, p
 def test_a_retry_is_seen_under_the_same_uuid(stage: Stage) -> None:
     result = schedule_on_expiry(stage.site.task("try_twice").s("again"), HOUR)
     stage.wait_told(result.id, state="RECEIVED")
-    assert reschedule(result, 0)
+    # Flower is told of it when it is stored: one due at once may have run by then
+    assert reschedule(result, 1)
     task = stage.wait_told(result.id, state="SUCCESS")
     assert task["sent"] < task["retried"] < task["succeeded"]
     assert task["retries"] == 1

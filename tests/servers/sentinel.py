@@ -52,23 +52,27 @@ class Sentinel:
             return None
 
     def sees(self, replicas: int, sentinels: int) -> bool:
-        """Whether a failover could be made: it knows so many healthy replicas and other sentinels."""
+        """Whether a failover could be made: it knows so many healthy replicas and other sentinels.
+
+        It asks each node for its role every ten seconds. One that remembers a role from before a failover
+        would take the next one's new primary for an old primary come back, and make it a replica again.
+        """
         try:
             primary = self.ask("MASTER", NAME)
-            healthy = [one for one in self.ask("REPLICAS", NAME) if _flags(one) == {"slave"}]
+            healthy = [one for one in self.ask("REPLICAS", NAME) if _is_steady(one, "slave")]
         except redis.RedisError:
             return False
         others = int(primary["num-other-sentinels"])
-        return _flags(primary) == {"master"} and others == sentinels and len(healthy) == replicas
+        return _is_steady(primary, "master") and others == sentinels and len(healthy) == replicas
 
     def remove(self) -> None:
         self.process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _flags(told: dict[str, Any]) -> set[str]:
+def _is_steady(told: dict[str, Any], role: str) -> bool:
     flags = told["flags"]
-    return set(flags.split(",")) if isinstance(flags, str) else set(flags)
+    return (flags.split(",") if isinstance(flags, str) else list(flags)) == [role] == [told["role-reported"]]
 
 
 class SentinelGroup:
