@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from celery_redis_expiry.awaiting import (
+    acancel,
+    aget_timer,
+    areschedule,
+    aschedule_many_on_expiry,
+    aschedule_on_expiry,
+)
 from celery_redis_expiry.bulk import BadItem, ScheduleSummary, schedule_many_on_expiry
 from celery_redis_expiry.errors import (
     ExpiryError,
@@ -48,6 +55,11 @@ __all__ = [
     "StoreUnavailable",
     "Timer",
     "TimerExists",
+    "acancel",
+    "aget_timer",
+    "areschedule",
+    "aschedule_many_on_expiry",
+    "aschedule_on_expiry",
     "cancel",
     "get_timer",
     "iter_dead_letters",

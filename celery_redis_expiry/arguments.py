@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import signature as as_signature
 from celery.app import app_or_default
@@ -22,6 +22,8 @@ IF_EXISTS = ("replace", "keep", "extend", "raise")
 NAME_LENGTH = 256
 #: How many keys a guard may have.
 GUARD_KEYS = 16
+#: When a timer is due that waits for a key, and not for a time.
+NEVER = f"={LATEST}"
 #: What an item of a bulk may say.
 ITEM = {
     "signature",
@@ -34,6 +36,56 @@ ITEM = {
     "only_if_exists",
     "app",
 }
+
+
+class Asked(NamedTuple):
+    """A call of `schedule_on_expiry` whose arguments were found good.
+
+    Attributes:
+        app: the Celery app, never a proxy for it.
+        signature: what to keep.
+        when, mode, name, max_wait: see `timer.Request`.
+        guard: what must be so for it to fire, or None.
+        watched: the key whose expiry it waits for, or None.
+    """
+
+    app: Any
+    signature: Signature
+    when: str
+    mode: str
+    name: str | None
+    max_wait: int | None
+    guard: Guard | None
+    watched: str | None
+
+
+def checked(
+    signature: Any,
+    seconds: float | timedelta | None = None,
+    *,
+    at: datetime | None = None,
+    key: str | None = None,
+    if_exists: str = "replace",
+    max_wait: float | timedelta | None = None,
+    unless_exists: str | Collection[str] | None = None,
+    only_if_exists: str | Collection[str] | None = None,
+    watch: str | bytes | None = None,
+    app: Any = None,
+) -> Asked:
+    """The arguments of `schedule_on_expiry`, each checked.
+
+    Raises:
+        InvalidTimer: one of them is unusable.
+    """
+    signature = checked_signature(signature)
+    app = app_of(app, signature)
+    checked_choice(if_exists)
+    watched = checked_watch(watch, seconds, at, if_exists)
+    when = checked_when(seconds, at, app) if watched is None else NEVER
+    name = checked_name(key)
+    bound = checked_max_wait(max_wait, when, name)
+    guard = checked_guard(unless_exists, only_if_exists)
+    return Asked(app, signature, when, if_exists, name, bound, guard, watched)
 
 
 def app_of(app: Any, signature: Signature | None = None) -> Any:

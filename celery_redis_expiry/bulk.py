@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from celery.canvas import Signature
 
-from celery_redis_expiry.arguments import (
-    app_of,
-    checked_choice,
-    checked_guard,
-    checked_max_wait,
-    checked_name,
-    checked_signature,
-    checked_when,
-    item_arguments,
-)
+from celery_redis_expiry.arguments import checked, checked_choice, item_arguments
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Kinds, Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
-from celery_redis_expiry.scheduling import request_of
-from celery_redis_expiry.store import store_of
+from celery_redis_expiry.steps import CallsOf, request_of
+from celery_redis_expiry.store import Calls, calls_of
 from celery_redis_expiry.timer import Outcome, Request
 
 #: How many timers one script stores: few enough to hold Redis up for a few milliseconds at most.
 BULK = 50
 #: How many are gathered for several shards, a script each.
 GATHERED = 800
+_END: Any = object()
 
 
 @dataclass(frozen=True)
@@ -79,26 +73,45 @@ def schedule_many_on_expiry(
         NamespaceTaken: the namespace is another app's.
         The last two have a `summary` of what was stored until then.
     """
+    return run(schedule_many(calls_of, iter(items), if_exists, on_result, app))
+
+
+async def schedule_many(
+    calls_of: CallsOf,
+    items: Iterator[Any] | AsyncIterator[Any],
+    if_exists: str,
+    on_result: Callable[[int, Any], Any] | None,
+    app: Any,
+) -> ScheduleSummary:
+    """The steps of `schedule_many_on_expiry`."""
     checked_choice(if_exists)
     summary = ScheduleSummary()
     batch = _Batch(summary, on_result)
+    position = 0
     try:
-        for position, item in enumerate(items):
+        while True:
+            item = next(items, _END) if isinstance(items, Iterator) else await anext(items, _END)
+            if item is _END:
+                break
             try:
-                prepared = _prepare(item, if_exists, app, batch.kinds)
+                prepared = _prepare(calls_of, item, if_exists, app, batch.kinds)
             except ExpiryError as exc:
                 summary.errors.append(BadItem(position, exc))
             else:
-                batch.add(position, prepared)
+                await batch.add(position, prepared)
+            position += 1
     except ExpiryError as exc:
         exc.summary = summary
         raise
+    except CancelledError:
+        # who cancels wants it to end here
+        raise
     except BaseException:
         # the iterable failed: what it gave until then is scheduled, as a loop of single calls would have done
-        batch.flush()
+        await batch.flush()
         raise
     try:
-        batch.flush()
+        await batch.flush()
     except ExpiryError as exc:
         exc.summary = summary
         raise
@@ -108,28 +121,24 @@ def schedule_many_on_expiry(
 
 @dataclass
 class _Item:
-    """An item that was found good; `request` is None where it ran at once (`task_always_eager`)."""
+    """An item that was found good; only `result` is there where it ran at once (`task_always_eager`)."""
 
     app: Any
-    prepared: Prepared | None
-    request: Request | None
+    calls: Calls | None = None
+    prepared: Prepared | None = None
+    request: Request | None = None
     result: Any = None
 
 
-def _prepare(item: Any, if_exists: str, app: Any, kinds: dict[Any, Kinds]) -> _Item:
-    arguments = {"if_exists": if_exists, "app": app, **item_arguments(item)}
-    signature = checked_signature(arguments["signature"])
-    app = app_of(arguments["app"], signature)
-    when = checked_when(arguments.get("seconds"), arguments.get("at"), app)
-    checked_choice(arguments["if_exists"])
-    name = checked_name(arguments.get("key"))
-    bound = checked_max_wait(arguments.get("max_wait"), when, name)
-    guard = checked_guard(arguments.get("unless_exists"), arguments.get("only_if_exists"))
+def _prepare(calls_of: CallsOf, item: Any, if_exists: str, app: Any, kinds: dict[Any, Kinds]) -> _Item:
+    asked = checked(**{"if_exists": if_exists, "app": app, **item_arguments(item)})
+    app = asked.app
     # settings are read once a batch
     if app not in kinds and app.conf.task_always_eager:
-        return _Item(app, None, None, signature.apply_async())
-    prepared = prepare(signature, app, kinds)
-    return _Item(app, prepared, request_of(prepared, when, arguments["if_exists"], name, bound, guard))
+        return _Item(app, result=asked.signature.apply_async())
+    calls = calls_of(app)
+    prepared = prepare(asked.signature, app, kinds, may_block=not calls.link.awaited)
+    return _Item(app, calls, prepared, request_of(prepared, asked))
 
 
 class _Batch:
@@ -142,34 +151,41 @@ class _Batch:
         self.labels: set[str] = set()
         self.kinds: dict[Any, Kinds] = {}
 
-    def add(self, position: int, item: _Item) -> None:
+    async def add(self, position: int, item: _Item) -> None:
         labels = (item.request.label, item.request.id) if item.request else ()
         if self.items and (item.app is not self.items[0][1].app or not self.labels.isdisjoint(labels)):
-            self.flush()
+            await self.flush()
         self.items.append((position, item))
         self.labels.update(labels)
-        if len(self.items) >= BULK and len(self.items) >= self._room(item):
-            self.flush()
+        if len(self.items) >= BULK and len(self.items) >= await self._room(item):
+            await self.flush()
 
-    def _room(self, item: _Item) -> int:
-        return BULK if item.request is None else min(GATHERED, BULK * len(store_of(item.app).shards))
+    async def _room(self, item: _Item) -> int:
+        return BULK if item.calls is None else min(GATHERED, BULK * len(await item.calls.shards()))
 
-    def flush(self) -> None:
+    async def flush(self) -> None:
         items, self.items, self.labels, self.kinds = self.items, [], set(), {}
         if not items:
             return
-        app = items[0][1].app
-        asked = {i: item.request for i, (_, item) in enumerate(items) if item.request}
-        places = list(asked)
-        outcomes: dict[int, Outcome] = {}
+        calls = items[0][1].calls
+        asked = [(i, item.request) for i, (_, item) in enumerate(items) if item.request]
+        stored: dict[int, Outcome] = {}
         try:
-            for group, stored in store_of(app).schedule_each(list(asked.values())) if asked else ():
-                outcomes.update(zip((places[i] for i in group), stored, strict=True))
+            if calls is not None:
+                await calls.schedule(
+                    [request for _, request in asked],
+                    lambda positions, outcomes: stored.update(zip(positions, outcomes, strict=True)),
+                )
         finally:
             # also where an error cut it short: those that are stored are told of
-            self._tell(app, items, outcomes)
+            told = self._tell(items, {i: stored[n] for n, (i, _) in enumerate(asked) if n in stored})
+            if told and calls is not None and items[0][1].app.conf.task_send_sent_event:
+                await calls.link.aside(publish_scheduled, items[0][1].app, told)
 
-    def _tell(self, app: Any, items: list[tuple[int, _Item]], outcomes: dict[int, Outcome]) -> None:
+    def _tell(
+        self, items: list[tuple[int, _Item]], outcomes: dict[int, Outcome]
+    ) -> list[tuple[Prepared, Outcome]]:
+        """Tell the caller; returns what monitors are to be told of."""
         stored = []
         for i, (position, item) in enumerate(items):
             result = item.result
@@ -184,8 +200,8 @@ class _Batch:
                     continue
                 stored.append((item.prepared, outcome))
                 if self.on_result is not None:
-                    result = scheduled(item.prepared, app, outcome.id)
+                    result = scheduled(item.prepared, item.app, outcome.id)
             self.summary.scheduled += 1
             if self.on_result is not None:
                 self.on_result(position, result)
-        publish_scheduled(app, stored)
+        return stored

@@ -1,4 +1,7 @@
-"""Cancelling and moving a timer that is known by name or id, with what others are told of it."""
+"""Cancelling and moving a timer that is known by name or id, with what others are told of it.
+
+See `blocking` for why most of these are coroutines.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,42 @@ from typing import Any
 from celery_redis_expiry.events import publish_moved, publish_revoked
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.settings import Settings
-from celery_redis_expiry.store import store_of
+from celery_redis_expiry.store import Calls
 from celery_redis_expiry.timer import Outcome
 
 logger = logging.getLogger(__name__)
 
 
-def cancel_timer(app: Any, target: str, *, by_name: bool) -> bool:
+async def cancel_timer(calls: Calls, app: Any, target: str, *, by_name: bool) -> bool:
     """Forget a waiting timer: True if it was waiting and will not fire.
 
     Arguments:
         by_name: whether `target` may be a name, and not only a task id.
     """
-    id = store_of(app).cancel(target, by_name=by_name)
-    if id is not None:
-        tell_cancelled(app, [id])
+    id = await calls.cancel(target, by_name=by_name)
+    if id is not None and (app.conf.task_send_sent_event or Settings.of(app).mark_revoked):
+        await calls.link.aside(tell_cancelled, app, [id])
     return id is not None
 
 
-def move_timer(app: Any, target: str, when: str, *, by_name: bool) -> bool:
+async def move_timer(calls: Calls, app: Any, target: str, when: str, *, by_name: bool) -> bool:
     """Give a timer another due time: True if it was there.
 
     Arguments:
         when: see `timer.Request`.
         by_name: as for `cancel_timer`.
     """
-    return _tell_moved(app, store_of(app).reschedule(target, when, by_name=by_name))
+    return await _tell_moved(calls, app, await calls.reschedule(target, when, by_name=by_name))
 
 
-def fire_timer(app: Any, target: str) -> bool:
+async def fire_timer(calls: Calls, app: Any, target: str) -> bool:
     """Make a waiting timer due now: True if it was waiting."""
-    return _tell_moved(app, store_of(app).fire(target))
+    return await _tell_moved(calls, app, await calls.fire(target))
 
 
-def _tell_moved(app: Any, outcome: Outcome | None) -> bool:
-    if outcome is not None:
-        publish_moved(app, [outcome])
+async def _tell_moved(calls: Calls, app: Any, outcome: Outcome | None) -> bool:
+    if outcome is not None and app.conf.task_send_sent_event:
+        await calls.link.aside(publish_moved, app, [outcome])
     return outcome is not None
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from celery.result import AsyncResult, GroupResult
 
 from celery_redis_expiry.arguments import checked_when
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.changing import cancel_timer, move_timer
 from celery_redis_expiry.messages import Prepared, WaitingGroupResult
-from celery_redis_expiry.store import store_of
+from celery_redis_expiry.store import calls_of
 from celery_redis_expiry.timer import Timer
 
 
@@ -23,7 +24,7 @@ class _Timed:
     @property
     def timer(self) -> Timer | None:
         """The timer, or None once it fired or was cancelled."""
-        return store_of(self.app).get(self.id, by_name=False)
+        return run(calls_of(self.app).get(self.id, by_name=False))
 
     @property
     def due(self) -> datetime | None:
@@ -39,12 +40,12 @@ class _Timed:
 
     def cancel(self) -> bool:
         """Forget the timer: True if it was waiting and will not fire."""
-        return cancel_timer(self.app, self.id, by_name=False)
+        return run(cancel_timer(calls_of(self.app), self.app, self.id, by_name=False))
 
     def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
         """Give the timer another due time: True if it was there. See `reschedule`."""
         when = checked_when(seconds, at, self.app)
-        return move_timer(self.app, self.id, when, by_name=False)
+        return run(move_timer(calls_of(self.app), self.app, self.id, when, by_name=False))
 
 
 class ScheduledResult(_Timed, AsyncResult):

@@ -9,29 +9,14 @@ from typing import Any
 
 from celery.canvas import Signature
 
-from celery_redis_expiry.arguments import (
-    app_of,
-    checked_choice,
-    checked_guard,
-    checked_max_wait,
-    checked_name,
-    checked_signature,
-    checked_watch,
-    checked_when,
-    target_of,
-)
-from celery_redis_expiry.changing import cancel_timer, move_timer
+from celery_redis_expiry import steps
+from celery_redis_expiry.arguments import Asked, checked
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.committing import at_commit, checked_on_commit, sooner
-from celery_redis_expiry.events import publish_scheduled
-from celery_redis_expiry.guard import Guard
-from celery_redis_expiry.messages import Prepared, prepare
+from celery_redis_expiry.messages import prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
-from celery_redis_expiry.store import store_of
-from celery_redis_expiry.timer import LATEST, Request, Stored, Timer
-from celery_redis_expiry.watched_key import due_of_key
-
-#: When a timer is due that waits for a key, and not for a time.
-NEVER = f"={LATEST}"
+from celery_redis_expiry.store import calls_of
+from celery_redis_expiry.timer import Timer
 
 
 def schedule_on_expiry(
@@ -87,47 +72,49 @@ def schedule_on_expiry(
         With `on_commit` an unusable argument or setting is raised by the call, all else by what commits.
     """
     began = time.monotonic()
-    signature = checked_signature(signature)
-    app = app_of(app, signature)
-    checked_choice(if_exists)
-    watched = checked_watch(watch, seconds, at, if_exists)
-    when = checked_when(seconds, at, app) if watched is None else NEVER
-    name = checked_name(key)
-    bound = checked_max_wait(max_wait, when, name)
-    guard = checked_guard(unless_exists, only_if_exists)
+    asked = checked(
+        signature,
+        seconds,
+        at=at,
+        key=key,
+        if_exists=if_exists,
+        max_wait=max_wait,
+        unless_exists=unless_exists,
+        only_if_exists=only_if_exists,
+        watch=watch,
+        app=app,
+    )
     connection = checked_on_commit(on_commit)
-    if app.conf.task_always_eager:
-        return _run_eagerly(signature, connection)
-    store = store_of(app)
-    prepared = prepare(signature, app)
-
-    def put(when: str) -> str:
-        if watched is not None:
-            key_timer = {"key": watched, "due": due_of_key(app, watched)}
-            prepared.stored = Stored(prepared.stored.id, {**prepared.stored.content, "watch": key_timer})
-        request = request_of(prepared, when, if_exists, name, bound, guard)
-        [outcome] = store.schedule([request])
-        outcome.raise_for_status()
-        if watched is not None:
-            store.tell_of_key_timer(outcome)
-        publish_scheduled(app, [(prepared, outcome)])
-        return outcome.id
-
     if connection is None:
-        return scheduled(prepared, app, put(when))
+        return run(steps.schedule(calls_of, asked))
+    if asked.app.conf.task_always_eager:
+        return _run_at_commit(asked.signature, connection)
+    return _schedule_at_commit(asked, connection, began)
+
+
+def _schedule_at_commit(
+    asked: Asked, connection: Any, began: float
+) -> ScheduledResult | ScheduledGroupResult:
+    """Prepare it now and store it at commit.
+
+    Arguments:
+        began: when the call did, on this process's monotonic clock.
+    """
+    calls = calls_of(asked.app)
+    prepared = prepare(asked.signature, asked.app)
     id = prepared.stored.id
-    later = at_commit(connection, lambda: put(sooner(when, time.monotonic() - began)), name or id, id)
-    return scheduled(prepared, app, later or id)
+
+    def put() -> str:
+        when = sooner(asked.when, time.monotonic() - began)
+        return run(steps.put(calls, asked._replace(when=when), prepared))
+
+    return scheduled(prepared, asked.app, at_commit(connection, put, asked.name or id, id) or id)
 
 
-def _run_eagerly(signature: Signature, connection: Any) -> ScheduledResult:
-    """Run it now or at commit (`task_always_eager`); a result that comes later has the id it will have."""
-    eager: ScheduledResult
-    if connection is None:
-        eager = signature.apply_async()
-        return eager
+def _run_at_commit(signature: Signature, connection: Any) -> ScheduledResult:
+    """Run it at commit (`task_always_eager`); a result that comes later has the id it will have."""
     signature = signature.clone()
-    eager = signature.freeze()
+    eager: ScheduledResult = signature.freeze()
     return at_commit(connection, signature.apply_async, eager.id, eager.id) or eager
 
 
@@ -141,8 +128,7 @@ def cancel(target: Any, *, app: Any = None) -> bool:
     Returns:
         True if it was waiting and will not fire; False if there is none, or its message is being published.
     """
-    label, app, by_name = target_of(target, app)
-    return False if app.conf.task_always_eager else cancel_timer(app, label, by_name=by_name)
+    return run(steps.cancel(calls_of, target, app))
 
 
 def reschedule(
@@ -163,9 +149,7 @@ def reschedule(
         True if it waits for the new time; False if there is no such timer. One whose message is being
         published right now is published, and fires once more at the new time.
     """
-    label, app, by_name = target_of(target, app)
-    when = checked_when(seconds, at, app)
-    return False if app.conf.task_always_eager else move_timer(app, label, when, by_name=by_name)
+    return run(steps.reschedule(calls_of, target, seconds, at, app))
 
 
 def get_timer(target: Any, *, app: Any = None) -> Timer | None:
@@ -175,15 +159,4 @@ def get_timer(target: Any, *, app: Any = None) -> Timer | None:
         target: its name, its task id, or the result of scheduling it.
         app: the Celery app; default: the result's, else the current one.
     """
-    label, app, by_name = target_of(target, app)
-    return None if app.conf.task_always_eager else store_of(app).get(label, by_name=by_name)
-
-
-def request_of(
-    prepared: Prepared, when: str, mode: str, name: str | None, max_wait: int | None, guard: Guard | None
-) -> Request:
-    stored = prepared.stored
-    if guard is not None:
-        stored = Stored(stored.id, stored.content, guard)
-    # a name that is the task id says nothing more than the task id does
-    return Request(stored, when, mode, name if name != stored.id else None, stored.id, max_wait)
+    return run(steps.get_timer(calls_of, target, app))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Coroutine
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError, TryAgainError
-from redis.sentinel import SentinelConnectionPool
+from redis.exceptions import TryAgainError
+
+from celery_redis_expiry.blocking import run
 
 NAMES = (
     "ack",
@@ -43,8 +43,6 @@ NAMES = (
     "trim",
 )
 
-#: Seconds between two attempts at what is refused for a moment only.
-PAUSE = 0.05
 #: Stand before every script: functions that several of them share.
 PRELUDES = ("members", "templates", "prelude")
 #: Functions that only these share.
@@ -54,54 +52,20 @@ SHARED = {"hold": LYING, "rescue": LYING, "fire": ENVELOPES}
 WITHIN = {"rescue": "schedule"}
 
 
-class Script:
-    """One script, bound to a Redis client: `script(keys, args)`.
-
-    EVALSHA, and EVAL where the server does not know the script (yet, or any more): it then knows it.
-    redis-py's `register_script` loads scripts on every primary of a Cluster, though one of them may be down.
+class Scripts:
+    """All scripts, called at once over a link that blocks: `scripts.claim(keys=…, args=…)`.
 
     Arguments:
-        patience: seconds for which a slot in migration is waited for (half of its keys are elsewhere then,
-            and the Cluster answers TRYAGAIN, before anything is done), and a primary without replicas.
+        call: `AnyLink.call` of that link.
     """
 
-    def __init__(self, client: Any, name: str, patience: float) -> None:
-        self._client = client
-        self._text = program(name)
-        self._sha = known_by(self._text)
-        self._patience = patience
-
-    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                try:
-                    return self._client.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
-                except NoScriptError:
-                    return self._client.execute_command("EVAL", self._text, len(keys), *keys, *args)
-            except Exception as exc:
-                if not self._passes(exc) or time.monotonic() > deadline:
-                    raise
-            time.sleep(PAUSE)
-
-    def _passes(self, exc: Exception) -> bool:
-        """Whether nothing was done, and another attempt may be luckier."""
-        if has_no_replicas(exc):
-            pool = getattr(self._client, "connection_pool", None)
-            if isinstance(pool, SentinelConnectionPool):
-                # this may be the old primary of a failover: a new connection asks who is the new one. Those
-                # in use are other threads' and must not be closed under them
-                pool.disconnect(inuse_connections=False)
-            return True
-        return is_migrating(exc)
-
-
-class Scripts:
-    """All scripts, bound to a Redis client: `scripts.claim(keys=…, args=…)`."""
-
-    def __init__(self, client: Any, patience: float = 0.0) -> None:
+    def __init__(self, call: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         for name in NAMES:
-            setattr(self, name, Script(client, name, patience))
+            setattr(self, name, partial(self._run, call, name))
+
+    @staticmethod
+    def _run(call: Callable[..., Coroutine[Any, Any, Any]], name: str, **given: Any) -> Any:
+        return run(call(name, **given))
 
     def __getattr__(self, name: str) -> Any:  # for the type checker: every script is set in __init__
         raise AttributeError(name)
@@ -124,6 +88,7 @@ def source(name: str) -> str:
     return files("celery_redis_expiry").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
+@cache
 def program(name: str) -> str:
     """What Redis is sent for one script, and knows by its SHA1."""
     return "".join(map(source, PRELUDES)) + shared(name) + source(name)
@@ -138,6 +103,7 @@ def shared(name: str) -> str:
     return text
 
 
+@cache
 def known_by(text: str) -> str:
     """The SHA1 that Redis knows a script by."""
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -10,25 +10,26 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery_redis_expiry.connections import locate, locate_watched
-from celery_redis_expiry.store import Link, store_of
+from celery_redis_expiry.store import AnyLink, Calls
 
-_links: WeakKeyDictionary[Any, Link] = WeakKeyDictionary()
+_links: WeakKeyDictionary[Calls, AnyLink] = WeakKeyDictionary()
 
 
-def due_of_key(app: Any, key: str) -> int | None:
+async def due_of_key(calls: Calls, app: Any, key: str) -> int | None:
     """When a key expires, in ms on the clock of the timers' Redis; None if it has no TTL or is not there.
 
     Raises:
         NotConfigured: `expiry_watch_url` is unusable.
         StoreUnavailable: its Redis can't be reached or refuses.
     """
-    link = _links.get(app)
+    link = _links.get(calls)
     if link is None:
         location = locate_watched(app)
-        link = _links[app] = store_of(app).link if location == locate(app) else Link(location)
+        link = _links[calls] = calls.link if location == locate(app) else type(calls.link)(location)
     # the clock first: a due time that is too early by a round trip does no harm; one that is yet to come when
     # the key has expired says that it was deleted
-    now = store_of(app).shards[0].now()
+    [first, *_] = await calls.shards()
+    now = await first.clock()
     with link.translated():
-        ttl = int(link.client.pttl(key.encode(errors="surrogateescape")))
+        ttl = int(await link.execute("PTTL", key.encode(errors="surrogateescape")))
     return now + ttl if ttl >= 0 else None

@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests import faces
 from tests.servers import rabbitmq, redis
 from tests.servers.cluster import RedisCluster
 from tests.servers.rabbitmq import RabbitMQServer
@@ -81,6 +83,13 @@ def show_log(request: pytest.FixtureRequest) -> Callable[[Callable[[], tuple[str
     """Register what answers (title, text), to be shown where the test fails."""
     logs: list[Callable[[], tuple[str, str]]] = request.node.stash.setdefault(LOGS, [])
     return logs.append
+
+
+@pytest.fixture(params=["blocking", "awaited"])
+def face(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The test runs twice: with the public calls as they are, and with those of asyncio in their place."""
+    with faces.awaited(request.module, monkeypatch) if request.param == "awaited" else nullcontext():
+        yield request.param
 
 
 def redis_binary(version: str | None = None) -> tuple[Path, str]:

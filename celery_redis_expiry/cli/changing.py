@@ -11,9 +11,11 @@ import click
 from celery_redis_expiry import cancel as cancel_timer
 from celery_redis_expiry import get_timer
 from celery_redis_expiry import reschedule as reschedule_timer
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.changing import fire_timer
 from celery_redis_expiry.cli.base import FAILED, Command, argument, json_option, option, say_json
 from celery_redis_expiry.cli.selecting import MOMENT
+from celery_redis_expiry.store import calls_of
 from celery_redis_expiry.timer import shown
 
 NOT_FOUND = "one of them was not there, or is being published; or Redis can't be reached"
@@ -73,7 +75,7 @@ def fire(ctx: click.Context, timers: tuple[str, ...], as_json: bool) -> None:
     would be sent twice. Dead letters: dead retry.
     """
     app = ctx.obj.app
-    _each(ctx, timers, "fired", lambda timer: fire_timer(app, timer), as_json)
+    _each(ctx, timers, "fired", lambda timer: run(fire_timer(calls_of(app), app, timer)), as_json)
 
 
 def _each(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +42,7 @@ class Primary:
             assert isinstance(single, redis.Redis)
             return single
         host, _, port = self.name.rpartition(":")
-        return redis.Redis(**_options(self.location, timeout, retries), host=host, port=int(port))
+        return redis.Redis(**client_options(self.location, timeout, retries), host=host, port=int(port))
 
 
 def client(
@@ -58,7 +58,7 @@ def client(
     Raises:
         redis.exceptions.RedisClusterException: no node of the Cluster can be reached.
     """
-    options = _options(location, timeout, retries)
+    options = client_options(location, timeout, retries)
     if location.cluster:
         nodes: list[Any] = [ClusterNode(host, port) for host, port in location.cluster]  # type: ignore[no-untyped-call]
         # a part of the Cluster that is down must not keep us from the rest
@@ -67,16 +67,7 @@ def client(
         single = redis.Redis(db=location.database, **options)
         pack_quickly(single)
         return single
-    sentinel_kwargs = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        **(location.sentinel_options.get("sentinel_kwargs") or {}),
-    }
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        list(location.sentinels),
-        min_other_sentinels=location.sentinel_options.get("min_other_sentinels", 0),
-        sentinel_kwargs=sentinel_kwargs,
-    )
+    sentinel: Any = Sentinel(list(location.sentinels), **sentinel_options(location, timeout))  # type: ignore[no-untyped-call]
     primary: redis.Redis = sentinel.master_for(
         location.sentinel_options["master_name"], redis_class=redis.Redis, db=location.database, **options
     )
@@ -102,12 +93,31 @@ def primaries(location: Location, connected: Any, tags: Sequence[str]) -> dict[P
     return owned
 
 
-def _options(location: Location, timeout: float, retries: int) -> dict[str, Any]:
+def sentinel_options(location: Location, timeout: float) -> dict[str, Any]:
+    """What a Sentinel of redis-py, or of redis.asyncio, is made with."""
+    return {
+        "min_other_sentinels": location.sentinel_options.get("min_other_sentinels", 0),
+        "sentinel_kwargs": {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            **(location.sentinel_options.get("sentinel_kwargs") or {}),
+        },
+    }
+
+
+def client_options(
+    location: Location, timeout: float, retries: int, retry: Callable[..., Any] = Retry
+) -> dict[str, Any]:
+    """What a client of redis-py, or of redis.asyncio, is made with.
+
+    Arguments:
+        retry: its class for that.
+    """
     return {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
-        "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05) if retries else NoBackoff(), retries),
+        "retry": retry(ExponentialBackoff(cap=1.0, base=0.05) if retries else NoBackoff(), retries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError] if retries else [],
         "protocol": 2,
         # members that are no UTF-8 must go back as they came: see `keys.text`

@@ -95,7 +95,7 @@ class Patient:
             shards = store.shards
         except ExpiryError:
             # the checks of the timers tell of it
-            shards = store.cut(store.default)
+            shards = store.cut(store.calls.default)
         channels = store.channels(shards)
         return [
             self._server(primary, shards[owned[0]].keys, channels)

@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary
 from celery.app.control import Control
 
 from celery_redis_expiry.arguments import app_of
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.changing import cancel_timer
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import Store, new_store
+from celery_redis_expiry.store import Store, calls_of, new_store
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def cancel_revoked(app: Any, task_id: Any) -> None:
         if app not in _lookups:
             _lookups[app] = new_store(app, timeout=TIMEOUT, retries=1)
         for id in _lookups[app].waiting_of(ids):
-            if cancel_timer(app, id, by_name=False):
+            if run(cancel_timer(calls_of(app), app, id, by_name=False)):
                 logger.info(
                     "expiry: the timer of task %s was cancelled, since the task was revoked",
                     id,

@@ -40,11 +40,14 @@ FORBIDDEN = {
 }
 
 
-def prepare(signature: Signature, app: Any, kinds: dict[Any, Kinds] | None = None) -> Prepared:
+def prepare(
+    signature: Signature, app: Any, kinds: dict[Any, Kinds] | None = None, *, may_block: bool = True
+) -> Prepared:
     """Make a signature ready for the store.
 
     Arguments:
         kinds: by app, for a caller that has many signatures; what is missing is added.
+        may_block: not in an event loop's thread: then what can only block is refused.
 
     Raises:
         InvalidTimer: it can't be kept for later; says why and what to do.
@@ -60,7 +63,7 @@ def prepare(signature: Signature, app: Any, kinds: dict[Any, Kinds] | None = Non
         kinds = {} if kinds is None else kinds
         if app not in kinds:
             kinds[app] = Kinds(app)
-        return kinds[app].prepare(signature) or record(signature, app)
+        return kinds[app].prepare(signature) or record(signature, app, may_block=may_block)
     except (ExpiryError, OperationalError):
         raise
     except EncodeError as exc:

@@ -68,7 +68,7 @@ class Recorder(Producer):
         return serialized
 
 
-def record(signature: Signature, app: Any) -> Prepared:
+def record(signature: Signature, app: Any, *, may_block: bool = True) -> Prepared:
     signature = signature.clone()
     task = app.tasks.get(signature.task)
     options = signature.options
@@ -87,7 +87,7 @@ def record(signature: Signature, app: Any) -> Prepared:
         raise InvalidTimer(f"{signature.task} sent no message: its apply_async can't be recorded")
     stored = keep(recorder, app, id, signature.task, ignored=ignored, expires=expires if relative else None)
     if not ignored:
-        await_result(app, id)
+        await_result(app, id, may_block=may_block)
     # an apply_async of the user's own may return anything
     result = result if isinstance(result, AsyncResult) else app.AsyncResult(id)
     return Prepared(stored, result, bool(ignored), recorder.events)
@@ -172,15 +172,27 @@ def _check_expires(expires: Any, app: Any) -> None:
         )
 
 
-def await_result(app: Any, id: str, producer: Any = None) -> None:
+def await_result(app: Any, id: str, producer: Any = None, *, may_block: bool = True) -> None:
     """What `apply_async` does so that a result can come back.
 
     Arguments:
         producer: to declare a reply queue by; default: one of the app's pool.
+        may_block: see `prepare`.
+
+    Raises:
+        InvalidTimer: it can only block, and must not.
     """
-    if awaits_call(app.backend):
-        with app.producer_or_acquire(producer) as acquired:
-            app.backend.on_task_call(acquired, id)
+    if not awaits_call(app.backend):
+        return
+    if not may_block:
+        # another thread could not do it either: the queue of `rpc` is the calling thread's own
+        raise InvalidTimer(
+            f"the result backend {type(app.backend).__name__} speaks to its server for every task that "
+            "is called and would hold the event loop up: give the signature ignore_result=True, or call "
+            "schedule_on_expiry in a thread"
+        )
+    with app.producer_or_acquire(producer) as acquired:
+        app.backend.on_task_call(acquired, id)
 
 
 def awaits_call(backend: Any) -> bool:

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.rescue.broker import WINDOW, Broker
 from celery_redis_expiry.rescue.consumers import consumers
 from celery_redis_expiry.rescue.found import Found, Looking
 from celery_redis_expiry.store import Store
-from celery_redis_expiry.timer import Lying
+from celery_redis_expiry.timer import Lying, Outcome
 
 __all__ = ["Broker", "Rescue", "consumers"]
 
@@ -131,9 +132,11 @@ class Rescue:
             self.counts["known" if mine and self._broker.forget([each]) else "gone" if mine else "kept"] += 1
 
     def _take_in_place(self, found: Sequence[Found]) -> None:
-        requests = [each.request(lying=each.lying) for each in found]
-        for _, outcomes in self._store.schedule_each(requests) if requests else ():
+        def count(positions: list[int], outcomes: list[Outcome]) -> None:
             self.counts.update(STATUSES.get(outcome.status, "kept") for outcome in outcomes)
+
+        if found:
+            run(self._store.calls.schedule([each.request(lying=each.lying) for each in found], count))
 
     def _store_held(self, found: Sequence[Found], token: str) -> None:
         """Store the timers of messages that we hold, and ack those.
@@ -143,7 +146,8 @@ class Rescue:
                 though they may have fired meanwhile.
         """
         requests = [each.request(token=token) for each in found]
-        for positions, outcomes in self._store.schedule_each(requests) if requests else ():
+
+        def ack(positions: list[int], outcomes: list[Outcome]) -> None:
             done = []
             for i, outcome in zip(positions, outcomes, strict=True):
                 verdict = STATUSES.get(outcome.status, "kept")
@@ -154,7 +158,10 @@ class Rescue:
                     done.append(found[i].lying.tag)
                 self.counts[verdict] += 1
             self._broker.ack(done)
-            self._store.forget_answer([requests[i] for i in positions])
+            run(self._store.calls.forget_answer([requests[i] for i in positions]))
+
+        if requests:
+            run(self._store.calls.schedule(requests, ack))
 
     def _is_known(self, found: Found) -> bool:
         """Whether the message's own timer waits already: kombu gave it back, or delivered it twice."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
-from celery_redis_expiry.errors import NotConfigured
-from celery_redis_expiry.settings import NAMESPACE, Settings
+from celery_redis_expiry.store.async_link import AsyncLink
+from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
 from celery_redis_expiry.store.firing import SLICE, Fired
-from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
 from celery_redis_expiry.store.resharding import Unready, awake, reshard, stored
@@ -23,7 +25,9 @@ from celery_redis_expiry.store.workers import Look
 __all__ = [
     "RECHECK_MS",
     "SLICE",
+    "AnyLink",
     "CalledOff",
+    "Calls",
     "Claims",
     "Delivery",
     "Fired",
@@ -39,6 +43,8 @@ __all__ = [
     "Store",
     "Unready",
     "awake",
+    "calls_of",
+    "calls_on_loop",
     "new_store",
     "purge",
     "reshard",
@@ -52,6 +58,9 @@ __all__ = [
 PATIENCE = 10.0
 
 _stores: WeakKeyDictionary[Any, Store] = WeakKeyDictionary()
+#: By app and event loop. What belongs to a loop refers to it, so that no weak reference would ever end.
+_on_loops: WeakKeyDictionary[Any, dict[asyncio.AbstractEventLoop, Calls]] = WeakKeyDictionary()
+_making = threading.Lock()
 
 
 def store_of(app: Any) -> Store:
@@ -64,6 +73,11 @@ def store_of(app: Any) -> Store:
     if store is None:
         store = _stores[app] = new_store(app, patience=PATIENCE)
     return store
+
+
+def calls_of(app: Any) -> Calls:
+    """What users' calls do to the timers of a Celery app, over a link that blocks."""
+    return store_of(app).calls
 
 
 def use_store(app: Any, store: Store) -> None:
@@ -82,19 +96,22 @@ def new_store(app: Any, *, timeout: float = TIMEOUT, retries: int = RETRIES, pat
     Raises:
         NotConfigured: no Redis is configured, or a setting is unusable.
     """
-    settings = Settings.of(app)
-    owner = app.main or "celery"
-    namespace = settings.namespace or owner
-    if not NAMESPACE.fullmatch(namespace):
-        raise NotConfigured(
-            f"the app's main name {owner!r} can't serve as a namespace: set expiry_namespace to letters, "
-            "digits or _ . @ / -"
-        )
-    return Store(
-        Link(locate(app), timeout=timeout, retries=retries, patience=patience),
-        namespace,
-        owner,
-        shards=settings.shards,
-        replicas=settings.wait_replicas,
-        replicas_timeout=settings.wait_replicas_timeout,
-    )
+    link = Link(locate(app), timeout=timeout, retries=retries, patience=patience)
+    return Store(link, Calls.of(app, link))
+
+
+def calls_on_loop(app: Any) -> Calls:
+    """What users' calls do to the timers of a Celery app, over a link of the running event loop; made once.
+
+    Raises:
+        NotConfigured: no Redis is configured, or a setting is unusable.
+    """
+    loop = asyncio.get_running_loop()
+    with _making:
+        on_loops = _on_loops.setdefault(app, {})
+        if loop not in on_loops:
+            for ended in [each for each in on_loops if each.is_closed()]:
+                del on_loops[ended]
+            link = AsyncLink(locate(app), patience=PATIENCE)
+            on_loops[loop] = Calls.of(app, link)
+        return on_loops[loop]

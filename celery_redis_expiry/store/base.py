@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.content import Told, told
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, Keys, label_of, member_of
 from celery_redis_expiry.scripts import Scripts
-from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.templates import Templates
 from celery_redis_expiry.timer import LATEST, Stored, Timer, Undecodable, as_datetime
 
@@ -25,7 +26,7 @@ class Recut(StoreUnavailable):
     """The namespace has another number of shards by now; nothing was done."""
 
 
-class ShardBase:
+class AnyShard:
     """One shard of a namespace: timers whose keys share a hash tag, and so lie on one server.
 
     Every method raises `StoreUnavailable` when Redis can't be reached or refuses.
@@ -37,7 +38,7 @@ class ShardBase:
         shards: how many there are.
     """
 
-    def __init__(self, link: Link, keys: Keys, owner: str, shards: int) -> None:
+    def __init__(self, link: AnyLink, keys: Keys, owner: str, shards: int) -> None:
         self.link = link
         self.location = link.location
         self.keys = keys
@@ -46,39 +47,14 @@ class ShardBase:
         self.shards = shards
         self.templates = Templates(link, keys)
 
-    @property
-    def _client(self) -> Any:
-        return self.link.client
-
-    @property
-    def _scripts(self) -> Scripts:
-        return self.link.scripts
-
     def _translated(self) -> AbstractContextManager[None]:
         return self.link.translated()
 
-    def server(self) -> Any:
-        """A client for the very server that has this shard now."""
-        client = self._client
-        if self.location.cluster:
-            client = client.get_redis_connection(client.get_node_from_key(self.keys.namespace))
-        return client
-
-    def now(self) -> int:
-        """The clock of that server, ms."""
+    async def clock(self) -> int:
+        """The clock of the server that has this shard now, ms."""
         with self._translated():
-            seconds, micros = self.server().time()
+            [(seconds, micros)] = await self.link.pipeline([("TIME",)], at=self.keys.namespace)
         return int(seconds) * 1000 + int(micros) // 1000
-
-    def _members(self, places: Sequence[bytes]) -> list[str]:
-        """The members at these places of a sorted set or hash; of one that has gone meanwhile, the place."""
-        compact = [place for place in places if place.startswith(COMPACT)]
-        records = self._client.hmget(self.keys.timers, compact) if compact else []
-        handles = {
-            place: place + (record or b"")[1 : 1 + HANDLE - PLACE]
-            for place, record in zip(compact, records, strict=True)
-        }
-        return [member_of(handles.get(place, place)) for place in places]
 
     def _timer(
         self, member: str, state: str, due: int, ttl: int, now: int, stored: Stored | Undecodable
@@ -126,3 +102,39 @@ class ShardBase:
             f"the namespace {self.keys.namespace_name!r} in {self.location.url} is cut into {recorded} "
             f"shards by now, this process reckons with {self.shards}: an expiry worker must be restarted"
         )
+
+
+class ShardBase(AnyShard):
+    """The same over a link that blocks: what workers and operators do."""
+
+    link: Link
+
+    @property
+    def _client(self) -> Any:
+        return self.link.client
+
+    @property
+    def _scripts(self) -> Scripts:
+        return self.link.scripts
+
+    def server(self) -> Any:
+        """A client for the very server that has this shard now."""
+        return self.link.server(self.keys.namespace)
+
+    def now(self) -> int:
+        """The clock of that server, ms."""
+        return run(self.clock())
+
+    def _members(self, places: Sequence[bytes]) -> list[str]:
+        """The members at these places of a sorted set or hash; of one that has gone meanwhile, the place."""
+        compact = [place for place in places if place.startswith(COMPACT)]
+        records = self._client.hmget(self.keys.timers, compact) if compact else []
+        handles = {
+            place: place + (record or b"")[1 : 1 + HANDLE - PLACE]
+            for place, record in zip(compact, records, strict=True)
+        }
+        return [member_of(handles.get(place, place)) for place in places]
+
+    def _decoded(self, rows: Iterable[tuple[str, bytes]]) -> list[Stored | Undecodable]:
+        """See `Templates.decoded`."""
+        return run(self.templates.decoded(rows))

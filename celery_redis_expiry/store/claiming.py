@@ -138,7 +138,7 @@ class Claiming(ShardBase):
         by_event = {each.member: each.expired for each in due}
         claims = Claims()
         members = [member_of(raw) for raw in taken[::4]]
-        decoded = self.templates.decoded(zip(members, taken[3::4], strict=True))
+        decoded = self._decoded(zip(members, taken[3::4], strict=True))
         for i, (member, stored) in enumerate(zip(members, decoded, strict=True)):
             label, due_ms = label_of(member), int(taken[4 * i + 1])
             claims.append(

@@ -22,7 +22,7 @@ class DeadLetters(ShardBase):
             reasons = self._client.hmget(self.keys.reasons, names) if rows else []
             records = self._client.hmget(self.keys.timers, names) if rows else []
             members = self._members(names)
-            decoded = self.templates.decoded(
+            decoded = self._decoded(
                 (member, record or b"") for member, record in zip(members, records, strict=True)
             )
         return [
@@ -70,7 +70,7 @@ class DeadLetters(ShardBase):
         label = label_of(letter.member)
         with self._translated():
             record = self._client.hget(k.timers, place(letter.member)) or b""
-            [stored] = self.templates.decoded([(letter.member, record)])
+            [stored] = self._decoded([(letter.member, record)])
             id = stored.id if isinstance(stored, Stored) else label
             name = label if label != id else ""
             return bool(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.keys import handle, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
 from celery_redis_expiry.template import Template
@@ -80,7 +81,7 @@ class Firing(ShardBase):
     def template(self, ref: bytes) -> Template | None:
         """The template of this name; None where it is missing or damaged."""
         with self._translated():
-            return self.templates.named(ref)
+            return run(self.templates.named(ref))
 
 
 def _told(member: str, expired: bool) -> bytes:

@@ -38,11 +38,6 @@ class KeyTimers(ShardBase):
                     continue
         return found
 
-    def tell_of_key_timer(self, member: str) -> None:
-        """Tell who watches keys of a new one; without the right to publish they find it later."""
-        with self._translated():
-            self._client.publish(self.keys.wake, f"?{member}")
-
     def fall_due(self, members: Sequence[str]) -> int:
         """Make them due; returns how many were waiting still."""
         k = self.keys

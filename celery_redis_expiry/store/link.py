@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from redis import exceptions as redis_errors
+from redis.sentinel import SentinelConnectionPool
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, client
 from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable, StoreUnreachable
-from celery_redis_expiry.scripts import Scripts, has_no_replicas, is_migrating, refused_command
+from celery_redis_expiry.scripts import (
+    Scripts,
+    has_no_replicas,
+    is_migrating,
+    known_by,
+    program,
+    refused_command,
+)
+
+#: Seconds between two attempts at what is refused for a moment only.
+PAUSE = 0.05
 
 
 def said(exc: Exception) -> str:
@@ -19,14 +32,19 @@ def said(exc: Exception) -> str:
     return str(exc).rpartition(" of pipeline caused error: ")[2].rstrip(".")
 
 
-class Link:
-    """A client of its own connection pool. It does not connect before it is used.
+class AnyLink(ABC):
+    """What users' calls need of a way to Redis; whether it blocks or is awaited is for its kind to say.
 
     Arguments:
         timeout: seconds for one attempt.
         retries: how often a call is repeated after a lost connection.
         patience: seconds for which a call waits for a Cluster slot in migration, or for replicas.
+
+    Attributes:
+        awaited: whether an event loop runs other things meanwhile, which must not be held up.
     """
+
+    awaited: bool
 
     def __init__(
         self,
@@ -40,24 +58,67 @@ class Link:
         self._timeout = timeout
         self._retries = retries
         self._patience = patience
-        self._made: tuple[Any, Scripts] | None = None
-        self._making = threading.Lock()
 
-    @property
-    def client(self) -> Any:
-        return self._connected()[0]
+    @abstractmethod
+    async def execute(self, *command: Any) -> Any:
+        """What Redis answers to a command; in a Cluster the server that has its key."""
 
-    @property
-    def scripts(self) -> Scripts:
-        return self._connected()[1]
+    @abstractmethod
+    async def pipeline(
+        self, commands: Sequence[Sequence[Any]], *, at: str | None = None, raise_on_error: bool = True
+    ) -> list[Any]:
+        """What it answers to several.
 
-    def _connected(self) -> tuple[Any, Scripts]:
-        if self._made is None:
-            with self._making:
-                if self._made is None:
-                    made = client(self.location, timeout=self._timeout, retries=self._retries)
-                    self._made = made, Scripts(made, self._patience)
-        return self._made
+        Arguments:
+            at: a key, for the server that has it to be asked all of them, over one connection.
+            raise_on_error: else errors stand among the answers.
+        """
+
+    @abstractmethod
+    async def refresh(self) -> None:
+        """Ask a Cluster who owns what now."""
+
+    @abstractmethod
+    async def ask_sentinels(self) -> None:
+        """Let new connections ask the sentinels, if there are any, who is the primary now."""
+
+    @abstractmethod
+    async def turn(self) -> None:
+        """Wait for the turn to compute: of many calls that begin together one, then whatever else waits."""
+
+    @abstractmethod
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
+
+    @abstractmethod
+    async def aside(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call what can only block, where it holds up nobody but the caller."""
+
+    async def call(self, script: str, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """What a script answers.
+
+        EVALSHA, and EVAL where the server does not know the script (yet, or any more): it then knows it.
+        redis-py's `register_script` loads scripts on every primary of a Cluster, though one of them may be
+        down. Half of the keys of a slot in migration are elsewhere; the Cluster answers TRYAGAIN then, before
+        anything is done, and this waits for it as long as the link has patience, and for replicas.
+        """
+        text = program(script)
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                try:
+                    return await self.execute("EVALSHA", known_by(text), len(keys), *keys, *args)
+                except redis_errors.NoScriptError:
+                    return await self.execute("EVAL", text, len(keys), *keys, *args)
+            except Exception as exc:
+                if has_no_replicas(exc):
+                    # this may be the old primary of a failover
+                    await self.ask_sentinels()
+                elif not is_migrating(exc):
+                    raise
+                if time.monotonic() > deadline:
+                    raise
+            await self.pause(PAUSE)
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -99,3 +160,58 @@ class Link:
             if is_migrating(exc):
                 raise StoreUnavailable(f"{where} is migrating the slot, nothing was done: try again") from exc
             raise StoreUnavailable(f"{where}: {exc}") from exc
+
+
+class Link(AnyLink):
+    """One that blocks: a client of its own connection pool. It does not connect before it is used."""
+
+    awaited = False
+
+    def __init__(self, location: Location, **how: Any) -> None:
+        super().__init__(location, **how)
+        self.scripts = Scripts(self.call)
+        self._made: Any = None
+        self._making = threading.Lock()
+
+    @property
+    def client(self) -> Any:
+        if self._made is None:
+            with self._making:
+                if self._made is None:
+                    self._made = client(self.location, timeout=self._timeout, retries=self._retries)
+        return self._made
+
+    def server(self, key: str) -> Any:
+        """A client for the very server that has a key now."""
+        client = self.client
+        if self.location.cluster:
+            client = client.get_redis_connection(client.get_node_from_key(key))
+        return client
+
+    async def execute(self, *command: Any) -> Any:
+        return self.client.execute_command(*command)
+
+    async def pipeline(
+        self, commands: Sequence[Sequence[Any]], *, at: str | None = None, raise_on_error: bool = True
+    ) -> list[Any]:
+        pipe = (self.client if at is None else self.server(at)).pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return list(pipe.execute(raise_on_error=raise_on_error))
+
+    async def refresh(self) -> None:
+        self.client.nodes_manager.initialize()
+
+    async def ask_sentinels(self) -> None:
+        pool = getattr(self.client, "connection_pool", None)
+        if isinstance(pool, SentinelConnectionPool):
+            # those in use are other threads' and must not be closed under them
+            pool.disconnect(inuse_connections=False)
+
+    async def turn(self) -> None: ...
+
+    async def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def aside(self, function: Callable[..., Any], *args: Any) -> None:
+        function(*args)

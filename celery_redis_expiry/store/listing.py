@@ -120,7 +120,7 @@ class Listing(ShardBase):
                 for member in members:
                     pipe.pttl(k.trigger(member))
             (seconds, micros), records, *told = pipe.execute()
-            decoded = self.templates.decoded(
+            decoded = self._decoded(
                 (member, record or b"") for member, record in zip(members, records, strict=True)
             )
         now = int(seconds) * 1000 + int(micros) // 1000

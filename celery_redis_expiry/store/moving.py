@@ -44,7 +44,7 @@ class Moving(ShardBase):
                 args=[home, *map(handle, members)],
             )
             found = [member_of(raw) for raw in flat[::9]]
-            decoded = self.templates.decoded(zip(found, flat[6::9], strict=True))
+            decoded = self._decoded(zip(found, flat[6::9], strict=True))
         return [
             self._lain(home, member, stored, *flat[9 * i + 1 : 9 * i + 9])
             for i, (member, stored) in enumerate(zip(found, decoded, strict=True))

@@ -4,8 +4,31 @@ from __future__ import annotations
 
 from celery_redis_expiry.errors import NamespaceTaken
 from celery_redis_expiry.keys import text
-from celery_redis_expiry.store.base import ShardBase
+from celery_redis_expiry.store.base import AnyShard, ShardBase
 from celery_redis_expiry.timer import FORMAT
+
+
+class Recorded(AnyShard):
+    """How many shards there are, as one of them has it recorded."""
+
+    async def agree(self, number: int) -> str:
+        """Record how many shards there are, unless that is recorded already; returns what is."""
+        with self._translated():
+            [recorded] = await self.link.call("enter", keys=[self.keys.namespace], args=[0, "shards", number])
+        return text(recorded)
+
+    async def recorded(self) -> str:
+        """How many shards are recorded; "" if none are."""
+        with self._translated():
+            owner, shards = await self.link.execute("HMGET", self.keys.namespace, "app", "shards")
+        # the release before shards recorded no number: it had one
+        return text(shards) if shards else "1" if owner else ""
+
+    async def check_cut(self) -> None:
+        """What was not found here may have been moved: raises Recut where the number of shards is another."""
+        recorded = await self.recorded()
+        if recorded and recorded != str(self.shards):
+            raise self.recut(recorded)
 
 
 class Namespace(ShardBase):
@@ -63,25 +86,6 @@ class Namespace(ShardBase):
             return None
         version, app, broker = (text(value) for value in answer)
         return version, app, broker
-
-    def agree(self, number: int) -> str:
-        """Record how many shards there are, unless that is recorded already; returns what is."""
-        with self._translated():
-            [recorded] = self._scripts.enter(keys=[self.keys.namespace], args=[0, "shards", number])
-        return text(recorded)
-
-    def recorded(self) -> str:
-        """How many shards are recorded; "" if none are."""
-        with self._translated():
-            owner, shards = self._client.hmget(self.keys.namespace, ["app", "shards"])
-        # the release before shards recorded no number: it had one
-        return text(shards) if shards else "1" if owner else ""
-
-    def check_cut(self) -> None:
-        """What was not found here may have been moved: raises Recut where the number of shards is another."""
-        recorded = self.recorded()
-        if recorded and recorded != str(self.shards):
-            raise self.recut(recorded)
 
     def mark(self, shards: str) -> None:
         """Record the number of shards, or that timers are being moved."""

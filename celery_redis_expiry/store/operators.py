@@ -83,7 +83,7 @@ class Operators(Cut):
                         answers[i] = self._settled(shards[number], items[i], answer, replace)
             if current():
                 return answers
-        raise self._restless()
+        raise self.calls.restless()
 
     def _settled(self, shard: Shard, item: Lain, answer: tuple[str, str], replace: bool) -> str:
         status, member = answer

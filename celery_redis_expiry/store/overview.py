@@ -34,7 +34,7 @@ class Overview(ShardBase):
             pipe.hmget(k.claims, [at])
             pipe.zscore(k.claimed, at)
             [record], [claim], lease_end = pipe.execute()
-            [stored] = self.templates.decoded([(member, record or b"")])
+            [stored] = self._decoded([(member, record or b"")])
         return stored, len(record or b""), text(claim or b""), lease_end
 
     def size(self) -> int:

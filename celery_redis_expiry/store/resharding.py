@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.keys import label_of, shard_of
-from celery_redis_expiry.store.cut import RESHARDING, Cut
+from celery_redis_expiry.store.agreement import RESHARDING
+from celery_redis_expiry.store.cut import Cut
 from celery_redis_expiry.store.shard import Shard
 
 #: How many members are looked at in one round trip.

@@ -8,7 +8,7 @@ rights are looked at before arguments. `ACL DRYRUN` would be a right of its own,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -144,25 +144,44 @@ def missing(client: Redis, keys: Keys, channels: Channels, needed: Iterable[str]
         keys: of a shard on that server.
         needed: rights. Whether it may listen is found out by `may_listen`.
     """
-    trials = {right: TRIALS[right] for right in sorted(needed) if right in TRIALS}
-    others = sorted(ON_ANOTHER_TYPE.keys() & set(needed))
-    words = {"KEY": keys.answer(new_token()), "WAKE": keys.wake}
     pipe: Any = client.pipeline(transaction=False)
-    for trial in trials.values():
-        pipe.execute_command(*(words.get(word, word) for word in trial))
+    for trial in trials(keys, needed):
+        pipe.execute_command(*trial)
+    return refused(needed, pipe.execute(raise_on_error=False), channels)
+
+
+def trials(keys: Keys, needed: Iterable[str]) -> list[tuple[Any, ...]]:
+    """The commands by which it is tried; they change nothing."""
+    words = {"KEY": keys.answer(new_token()), "WAKE": keys.wake}
     every = _every_key(keys)
-    pipe.execute_command("EVALSHA", "0" * 40, len(every), *every)  # no such script
-    for right in others:
-        pipe.execute_command("EVAL", TRY_ON_ANOTHER_TYPE, 1, words["KEY"], right, *ON_ANOTHER_TYPE[right])
-    answers = pipe.execute(raise_on_error=False)
+    commands: list[tuple[Any, ...]] = [
+        *(tuple(words.get(word, word) for word in TRIALS[right]) for right in _tried(needed)),
+        ("EVALSHA", "0" * 40, len(every), *every),  # no such script
+    ]
+    commands += [
+        ("EVAL", TRY_ON_ANOTHER_TYPE, 1, words["KEY"], right, *ON_ANOTHER_TYPE[right])
+        for right in _tried_on_another_type(needed)
+    ]
+    return commands
+
+
+def refused(needed: Iterable[str], answers: Sequence[Any], channels: Channels) -> list[str]:
+    """The rules that the answers to `trials`, errors among them, say are missing."""
+    tried, others = [*_tried(needed), "evalsha"], _tried_on_another_type(needed)
     rules = {
         refused_rule(right, answer, channels.keys, channels.wake)
-        for right, answer in zip((*trials, "evalsha"), answers, strict=False)
+        for right, answer in zip(tried, answers, strict=False)
     }
-    rules |= {
-        f"+{right}" for right, answer in zip(others, answers[len(trials) + 1 :], strict=True) if answer == 0
-    }
+    rules |= {f"+{right}" for right, answer in zip(others, answers[len(tried) :], strict=True) if answer == 0}
     return sorted(rule for rule in rules if rule)
+
+
+def _tried(needed: Iterable[str]) -> list[str]:
+    return [right for right in sorted(needed) if right in TRIALS]
+
+
+def _tried_on_another_type(needed: Iterable[str]) -> list[str]:
+    return [right for right in sorted(needed) if right in ON_ANOTHER_TYPE]
 
 
 def may_listen(client: Redis, channels: Channels) -> list[str]:

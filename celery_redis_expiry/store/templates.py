@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery_redis_expiry.keys import Keys
-from celery_redis_expiry.store.link import Link
+from celery_redis_expiry.store.link import AnyLink
 from celery_redis_expiry.template import Template, template
 from celery_redis_expiry.timer import Stored, Undecodable, ref_of
 
@@ -22,7 +22,7 @@ class Templates:
         keys: of the shard.
     """
 
-    def __init__(self, link: Link, keys: Keys) -> None:
+    def __init__(self, link: AnyLink, keys: Keys) -> None:
         self._link = link
         self._keys = keys
         self._read: dict[bytes, Template] = {}
@@ -58,7 +58,7 @@ class Templates:
 
     # -- reading
 
-    def decoded(self, rows: Iterable[tuple[str, bytes]]) -> list[Stored | Undecodable]:
+    async def decoded(self, rows: Iterable[tuple[str, bytes]]) -> list[Stored | Undecodable]:
         """What the stored messages of these members say, or why that can't be told.
 
         Arguments:
@@ -68,7 +68,7 @@ class Templates:
             redis.RedisError: a template is not known yet, and Redis can't be asked.
         """
         rows = list(rows)
-        self._learn({ref_of(record) for _, record in rows})
+        await self._learn({ref_of(record) for _, record in rows})
         found: list[Stored | Undecodable] = []
         for member, record in rows:
             try:
@@ -77,19 +77,19 @@ class Templates:
                 found.append(exc)
         return found
 
-    def named(self, ref: bytes) -> Template | None:
+    async def named(self, ref: bytes) -> Template | None:
         """The template of this name; None where it is missing or damaged. Raises as `decoded` does."""
-        self._learn({ref})
+        await self._learn({ref})
         return self._read.get(ref)
 
-    def _learn(self, refs: set[bytes | None]) -> None:
+    async def _learn(self, refs: set[bytes | None]) -> None:
         unknown = [ref for ref in refs if ref is not None and ref not in self._read]
         if not unknown:
             return
         if len(self._read) > MOST:
             self._read.clear()
             unknown = [ref for ref in refs if ref is not None]
-        texts = self._link.client.hmget(self._keys.templates, unknown)
+        texts = await self._link.execute("HMGET", self._keys.templates, *unknown)
         for ref, text in zip(unknown, texts, strict=True):
             try:
                 found = template(text or b"")

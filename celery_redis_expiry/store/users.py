@@ -1,4 +1,4 @@
-"""What users' calls do to the store: schedule, look up, cancel."""
+"""What users' calls do to one shard: schedule, look up, cancel. See `blocking`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _told(answer: Any, member: str, id: str) -> list[str]:
 
 
 class Users(Rescuing):
-    def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
+    async def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store timers, each according to its mode; the labels in one call must differ.
 
         Returns:
@@ -62,7 +62,9 @@ class Users(Rescuing):
         expected: dict[int, str] = {}
         plain: set[int] = set()
         for _ in range(CONTENTION):
-            answers = self._schedule_once([(requests[i], expected.get(i, ""), i in plain) for i in todo])
+            answers = await self._schedule_once(
+                [(requests[i], expected.get(i, ""), i in plain) for i in todo]
+            )
             again = []
             for i, (status, due, now_current, id, replaced) in zip(todo, answers, strict=True):
                 if status == "again":
@@ -84,10 +86,10 @@ class Users(Rescuing):
             f"{requests[todo[0]].label!r} was replaced by others {CONTENTION} times meanwhile"
         )
 
-    def _schedule_once(self, batch: list[tuple[Request, str, bool]]) -> list[list[str]]:
+    async def _schedule_once(self, batch: list[tuple[Request, str, bool]]) -> list[list[str]]:
         """Each request with the member that it finds, and whether its own must not be compact."""
         while True:
-            answers = self._schedule_by(batch)
+            answers = await self._schedule_by(batch)
             if answers[0][0] not in NOTHING_DONE:
                 return answers
             status, _, about = answers[0][:3]
@@ -100,7 +102,7 @@ class Users(Rescuing):
                 raise self.recut(about)
             self.templates.refused(status, about.encode(errors="surrogateescape"))
 
-    def _schedule_by(self, batch: list[tuple[Request, str, bool]]) -> list[list[str]]:
+    async def _schedule_by(self, batch: list[tuple[Request, str, bool]]) -> list[list[str]]:
         k = self.keys
         keys = [
             k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.namespace,
@@ -130,29 +132,29 @@ class Users(Rescuing):
         remember = KEEP_MS if batch[0][0].token else REMEMBER_MS
         fixed = [self.owner, remember, k.wake, LATEST, self.shards]
         with self._translated():
-            answers = self._run_schedule([each for each, *_ in batch], keys, [*fixed, *brought, *args])
+            answers = await self._run_schedule([each for each, *_ in batch], keys, [*fixed, *brought, *args])
         told = [_told(answer, *each) for answer, each in zip(answers, own, strict=False)]
         if told[0][0] not in NOTHING_DONE:
             self.templates.stored(brought)
         return told
 
-    def find(self, target: str, *, by_name: bool = True) -> str | None:
+    async def find(self, target: str, *, by_name: bool = True) -> str | None:
         """The member for a name (unless `by_name` is False), else for a task id, or None."""
         k, place = self.keys, place_of(target)
+        commands: list[tuple[Any, ...]] = [
+            ("HMGET", k.names, target if by_name else ""),
+            ("HMGET", k.ids, target),
+        ]
+        if place is not None:
+            commands += [("HMGET", k.timers, place), ("ZSCORE", k.dead, place)]
         with self._translated():
-            pipe = self.server().pipeline(transaction=False)
-            pipe.hmget(k.names, [target] if by_name else [""])
-            pipe.hmget(k.ids, [target])
-            if place is not None:
-                pipe.hmget(k.timers, [place])
-                pipe.zscore(k.dead, place)
-            [named], [known], *own = pipe.execute()
+            [named], [known], *own = await self.link.pipeline(commands)
         found = named or known
         if not found and own and own[1] is None:
             found = found_at(target, own[0][0])
         return member_of(found) if found else None
 
-    def wait_for_replicas(self, count: int, timeout: float) -> int:
+    async def wait_for_replicas(self, count: int, timeout: float) -> int:
         """Wait until so many replicas have what was stored here until now; returns how many do.
 
         WAIT is about the writes of its own connection: one that comes later than those that it is asked about
@@ -162,25 +164,31 @@ class Users(Rescuing):
             timeout: seconds.
         """
         with self._translated():
-            pipe = self.server().pipeline(transaction=False)
-            pipe.set(self.keys.answer(new_token()), "", px=1)
-            pipe.execute_command("WAIT", count, int(timeout * 1000))
-            return int(pipe.execute()[-1])
+            answers = await self.link.pipeline(
+                [
+                    ("SET", self.keys.answer(new_token()), "", "PX", 1),
+                    ("WAIT", count, int(timeout * 1000)),
+                ],
+                at=self.keys.namespace,
+            )
+            return int(answers[-1])
 
-    def inspect(self, found: str) -> Timer | None:
+    async def inspect(self, found: str) -> Timer | None:
         """The timer of this member, or None once its message is in the broker."""
         k = self.keys
         with self._translated():
-            answer = self._scripts.inspect(
-                keys=[k.due, k.timers, k.parked, k.claimed, k.claims, k.trigger(found)], args=[handle(found)]
+            answer = await self.link.call(
+                "inspect",
+                keys=[k.due, k.timers, k.parked, k.claimed, k.claims, k.trigger(found)],
+                args=[handle(found)],
             )
             now, state, due, ttl, record = answer
             if state == b"gone":
                 return None
-            [stored] = self.templates.decoded([(found, record)])
+            [stored] = await self.templates.decoded([(found, record)])
         return self._timer(found, state.decode(), as_ms(due), int(ttl), int(now), stored)
 
-    def cancel(self, members: Sequence[str], token: str) -> list[tuple[str, str]]:
+    async def cancel(self, members: Sequence[str], token: str) -> list[tuple[str, str]]:
         """Forget those of these timers that wait: for each `cancelled` and its task id, `claimed`, or `gone`.
 
         Arguments:
@@ -190,7 +198,8 @@ class Users(Rescuing):
             return []
         k = self.keys
         with self._translated():
-            answers = self._scripts.cancel(
+            answers = await self.link.call(
+                "cancel",
                 keys=[
                     *(k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.answer(token)),
                     *(k.namespace, *map(k.trigger, members)),
@@ -204,3 +213,8 @@ class Users(Rescuing):
         return [
             (outcome, id or label_of(member)) for (outcome, id), member in zip(outcomes, members, strict=True)
         ]
+
+    async def tell_of_key_timer(self, member: str) -> None:
+        """Tell who watches keys of a new timer for one; without the right to publish they find it later."""
+        with self._translated():
+            await self.link.execute("PUBLISH", self.keys.wake, f"?{member}")

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry import (
+    NotReplicated,
+    cancel,
+    get_timer,
+    reschedule,
+    schedule_many_on_expiry,
+    schedule_on_expiry,
+)
 from celery_redis_expiry.store import store_of
 from tests.servers.cluster import RedisCluster
 from tests.servers.redis import RedisServer
@@ -64,6 +71,7 @@ def drain(site: Site, count: int, timeout: float = 60) -> list[Any]:
     return site.runs()
 
 
+@pytest.mark.usefixtures("face")
 def test_users_calls(site: Site) -> None:
     """Names and ids are found in whatever shard they lie."""
     results = [schedule_on_expiry(site.record(number), seconds=600) for number in range(20)]
@@ -86,6 +94,23 @@ def test_users_calls(site: Site) -> None:
     assert not cancel(replaced.id, app=site.app)
     assert all(result.cancel() for result in results)
     assert forgotten(site)
+
+
+@pytest.mark.usefixtures("face")
+def test_replicas_are_waited_for(
+    make_site: Any, redis_cluster: RedisCluster, shared_redis: Callable[..., RedisServer]
+) -> None:
+    """Of the very server that has the shard: each is asked for its own replica."""
+    conf: dict[str, Any] = {"beside": shared_redis(use="idle"), "expiry_wait_replicas_timeout": 4}
+    site: Site = make_site(redis_cluster, expiry_wait_replicas=1, **conf)
+    for number in range(20):
+        schedule_on_expiry(site.record(number), 600)
+    few: Site = make_site(
+        redis_cluster, expiry_wait_replicas=2, **conf | {"expiry_wait_replicas_timeout": 0.1}
+    )
+    with pytest.raises(NotReplicated, match="1 of 2 replicas"):
+        schedule_on_expiry(few.record(20), 600)
+    assert counts(site)["waiting"] == 21
 
 
 def test_each_fires_once_with_two_workers(site: Site) -> None:

@@ -20,6 +20,8 @@ from tests.servers.redis import RedisServer
 from tests.site import Site
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("face")
+
 
 @pytest.fixture
 def replica(start_redis: Callable[..., RedisServer], primary: RedisServer) -> RedisServer:

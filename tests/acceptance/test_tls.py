@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from celery_redis_expiry import StoreUnavailable, schedule_on_expiry
+from celery_redis_expiry import StoreUnavailable, cancel, schedule_on_expiry
 from tests.conftest import missing
 from tests.servers.tls import Authority, TLSRedis, binary_with_tls, find_openssl
 from tests.site import Site
@@ -88,6 +88,15 @@ def test_a_worker_fires_over_tls(server: TLSRedis, authority: Authority, make_si
     eventually(lambda: site.redis.llen("celery") == 1, what="fired")
 
 
+@pytest.mark.usefixtures("face")
+@pytest.mark.parametrize("told", [by_setting, by_query])
+def test_users_calls(server: TLSRedis, authority: Authority, make_site: Any, told: Any) -> None:
+    tls = {"ssl_cert_reqs": "required", "ssl_ca_certs": authority.certificate}
+    site: Site = make_site(server, **told(server, tls))
+    schedule_on_expiry(site.record("encrypted"), 600, key="name")
+    assert cancel("name", app=site.app)
+
+
 def test_client_certificates(
     start_tls: Callable[..., TLSRedis], authority: Authority, make_site: Any, shared_redis: Any
 ) -> None:
@@ -124,6 +133,7 @@ def test_a_wrong_authority(server: TLSRedis, openssl: str, make_site: Any, tmp_p
     assert "expiry: watching" not in worker.log
 
 
+@pytest.mark.usefixtures("face")
 def test_a_ca_file_that_is_not_there(server: TLSRedis, make_site: Any, tmp_path: Path) -> None:
     tls = {"ssl_cert_reqs": "required", "ssl_ca_certs": str(tmp_path / "nowhere.pem")}
     site: Site = make_site(server, **by_setting(server, tls))
@@ -131,6 +141,7 @@ def test_a_ca_file_that_is_not_there(server: TLSRedis, make_site: Any, tmp_path:
         schedule_on_expiry(site.record("to nobody"), seconds=0)
 
 
+@pytest.mark.usefixtures("face")
 def test_plain_words_to_a_tls_port(server: TLSRedis, make_site: Any) -> None:
     site: Site = make_site(server, expiry_redis_url=server.tls_url().replace("rediss", "redis"))
     with pytest.raises(StoreUnavailable, match="is it running, and the URL right"):

@@ -26,6 +26,7 @@ from celery_redis_expiry import (
 from celery_redis_expiry.keys import PROBE, new_token
 from celery_redis_expiry.selection import STATES, Selection
 from celery_redis_expiry.store import Shard, Store, purge, reshard, snapshot, store_of
+from celery_redis_expiry.store import calls as store_calls
 from celery_redis_expiry.timer import Claimed
 from celery_redis_expiry.transfer import exported, imported
 from celery_redis_expiry.worker import notifications, subscription
@@ -630,7 +631,10 @@ def server(shared_redis: Callable[..., RedisServer]) -> RedisServer:
 @pytest.fixture
 def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rights are not asked for beforehand: as if they were taken away later."""
-    monkeypatch.setattr(Store, "permit", lambda store, role: None)
+
+    async def permit(calls: Any, role: str) -> None: ...
+
+    monkeypatch.setattr(store_calls.Calls, "permit", permit)
 
 
 @pytest.mark.usefixtures("unasked")

@@ -74,6 +74,7 @@ def same(seconds: float | None, wanted: float) -> bool:
     return seconds is not None and wanted - SAME < seconds <= wanted
 
 
+@pytest.mark.usefixtures("face")
 @pytest.mark.parametrize("if_exists", ["replace", "extend"])
 def test_each_call_starts_it_again_up_to_the_bound(site: Site, if_exists: str) -> None:
     assert same(call(site, if_exists=if_exists), 600)
@@ -201,6 +202,7 @@ def test_with_a_guard(site: Site) -> None:
         assert timer.since is not None
 
 
+@pytest.mark.usefixtures("face")
 def test_many_at_once(site: Site) -> None:
     def items() -> Any:
         for number in range(60):

@@ -187,6 +187,7 @@ def guard_of(site: Site, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return timer.unless_exists, timer.only_if_exists
 
 
+@pytest.mark.usefixtures("face")
 def test_replace_takes_the_new_one_extend_and_reschedule_keep_the_old(site: Site) -> None:
     def schedule(**arguments: Any) -> Any:
         schedule_on_expiry(site.record(1), seconds=600, key="sms", **arguments)
@@ -205,6 +206,7 @@ def test_replace_takes_the_new_one_extend_and_reschedule_keep_the_old(site: Site
     assert schedule(if_exists="extend", unless_exists="x") == (("x",), ())
 
 
+@pytest.mark.usefixtures("face")
 def test_many_at_once(site: Site, shard: Shard) -> None:
     items: list[Any] = [
         {"signature": site.record(n), "seconds": 0, "unless_exists": PRESENT if n % 2 else ABSENT}

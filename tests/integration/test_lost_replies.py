@@ -126,6 +126,7 @@ CALLS: dict[str, Callable[[Site], None]] = {
 NEEDS_ONE = (replace, extend, move, take_back, look_up)
 
 
+@pytest.mark.usefixtures("face")
 @pytest.mark.parametrize("name", CALLS)
 def test_the_truth_after_a_lost_reply(
     redis_server: RedisServer, make_site: Callable[..., Site], proxy: Proxy, name: str

@@ -14,10 +14,12 @@ from celery import chain, chord, group
 from kombu import Exchange, Queue
 
 from celery_redis_expiry import get_timer, schedule_on_expiry
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.messages.recording import record
 from celery_redis_expiry.rescue import Broker, Rescue
 from celery_redis_expiry.rescue.found import Looking
-from celery_redis_expiry.store import Store, store_of
+from celery_redis_expiry.store import store_of
+from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.timer import Lying, Stored
 from tests.documented_acl import OPERATOR, PASSWORD, RESCUER, denied, make_user
 from tests.integration.commands import expiry, told
@@ -291,13 +293,13 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("step", ["hold", "schedule_each", "ack"])
+@pytest.mark.parametrize("step", ["hold", "schedule", "ack"])
 def test_killed_at_any_step(
     make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, step: str, moment: str
 ) -> None:
     site = make_site(expiry_redis_url=make_site().server.url(2))
     ids = sorted(site.record(n).apply_async(countdown=HOUR).id for n in range(120))
-    owner: Any = Store if step == "schedule_each" else Broker
+    owner: Any = Users if step == "schedule" else Broker
     original, calls = getattr(owner, step), 0
 
     def dying(self: Any, *args: Any) -> Any:
@@ -307,8 +309,8 @@ def test_killed_at_any_step(
             raise Killed
         answer = original(self, *args)
         if calls == 2:
-            if step == "schedule_each":
-                list(answer)
+            if step == "schedule":
+                run(answer)
             raise Killed
         return answer
 
@@ -370,7 +372,11 @@ def test_killed_and_not_repeated(make_site: Callable[..., Site], monkeypatch: py
         expiry_redis_url=make_site().server.url(2), broker_transport_options={"visibility_timeout": 0}
     )
     id = site.record(1).apply_async(countdown=HOUR, priority=3).id
-    monkeypatch.setattr(Store, "schedule_each", lambda *args: (_ for _ in ()).throw(Killed))
+
+    async def killed(*args: Any) -> Any:
+        raise Killed
+
+    monkeypatch.setattr(Users, "schedule", killed)
     with pytest.raises(Killed):
         rescue(site)
     assert site.queues.zcard("unacked_index") == 1
@@ -382,18 +388,22 @@ def test_killed_and_not_repeated(make_site: Callable[..., Site], monkeypatch: py
 
 def test_the_reply_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """redis-py sends the call once more: the answer is the first one."""
-    script = store_of(site.app).link.scripts.rescue
-    original = script.__call__
+    link = store_of(site.app).link
+    original, rescues = link.call, 0
 
-    def twice(keys: Any, args: Any) -> Any:
-        first = original(keys=keys, args=args)
-        assert original(keys=keys, args=args) == first
+    async def twice(script: str, **given: Any) -> Any:
+        nonlocal rescues
+        first = await original(script, **given)
+        if script == "rescue":
+            rescues += 1
+            assert await original(script, **given) == first
         return first
 
-    monkeypatch.setattr(store_of(site.app).link.scripts, "rescue", twice)
+    monkeypatch.setattr(link, "call", twice)
     for n in range(3):
         site.record(n).apply_async(countdown=HOUR)
     assert rescue(site) == {"rescued": 3}
+    assert rescues == 1
 
 
 def test_a_full_redis(here: Site) -> None:

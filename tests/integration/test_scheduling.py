@@ -26,6 +26,8 @@ from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer
 from tests.site import Site
 
+pytestmark = pytest.mark.usefixtures("face")
+
 
 def test_key_index_and_message(site: Site) -> None:
     result = schedule_on_expiry(site.record(1), seconds=600, key="referral:42")

@@ -71,6 +71,7 @@ def known(site: Site, key: str = KEY) -> None:
     eventually(lambda: site.redis.pubsub_numsub(channel)[0][1])
 
 
+@pytest.mark.usefixtures("face")
 def test_it_falls_due_when_the_key_expires(watchers: Callable[..., Watchers]) -> None:
     """However often the key is extended; a key that is there again at once changes nothing."""
     site = listening(watchers())
@@ -320,6 +321,7 @@ def test_after_a_gap(watchers: Callable[..., Watchers]) -> None:
     eventually(lambda: due(site) == ["deleted", "expired", "in the gap"])
 
 
+@pytest.mark.usefixtures("face")
 def test_keys_elsewhere(watchers: Callable[..., Watchers], shared_redis: Callable[..., RedisServer]) -> None:
     other = shared_redis(use="beside").client(3)
     site = listening(watchers(expiry_watch_url=shared_redis(use="beside").url(3)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.keys import label_of, new_token
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Request, Stored
@@ -125,7 +126,7 @@ class New:
         assert outcome.status == "scheduled"
 
     def move(self, name: str, when: str) -> bool:
-        return self.store.reschedule(name, when)
+        return run(self.store.calls.reschedule(name, when)) is not None
 
     def cancel(self, name: str) -> bool:
         return self.store.cancel(name)

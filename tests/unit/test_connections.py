@@ -9,6 +9,7 @@ from celery import Celery
 
 from celery_redis_expiry import NotConfigured
 from celery_redis_expiry.connections import locate, locate_watched
+from celery_redis_expiry.connections.async_clients import async_client
 
 
 def app_with(**conf: Any) -> Celery:
@@ -130,3 +131,11 @@ def test_django_style_settings() -> None:
     app = Celery("unit", set_as_current=False)
     app.config_from_object(Settings, namespace="CELERY")
     assert locate(app).options["host"] == "django"
+
+
+def test_an_option_that_redis_asyncio_does_not_take() -> None:
+    cluster = locate(
+        app_with(expiry_redis_url="rediss+cluster://a:1", expiry_redis_options={"ssl_ca_path": "x"})
+    )
+    with pytest.raises(NotConfigured, match="does not take ssl_ca_path for a Cluster"):
+        async_client(cluster, timeout=1, retries=1)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from redis.exceptions import NoScriptError, ResponseError
 
-from celery_redis_expiry.scripts import ENVELOPES, LYING, NAMES, PRELUDES, Script, program, source
+from celery_redis_expiry.connections import Location
+from celery_redis_expiry.scripts import ENVELOPES, LYING, NAMES, PRELUDES, program, source
+from celery_redis_expiry.store import Link
 
 ALL_PRELUDES = (*PRELUDES, LYING, ENVELOPES)
 
@@ -52,14 +54,15 @@ def test_a_script_fits_a_screen_or_two(name: str) -> None:
     assert len(source(name).splitlines()) <= 110
 
 
-class Server:
-    """Answers in turn, as a client of a Cluster would; it has no connection pool to ask for."""
+class Server(Link):
+    """Answers in turn."""
 
-    def __init__(self, *answers: Any) -> None:
+    def __init__(self, *answers: Any, patience: float = 0) -> None:
+        super().__init__(Location("redis://nowhere"), patience=patience)
         self.answers = list(answers)
         self.calls: list[str] = []
 
-    def execute_command(self, *words: Any) -> Any:
+    async def execute(self, *words: Any) -> Any:
         self.calls.append(words[0] if words[1] != program("look") else f"{words[0]} text")
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -69,12 +72,12 @@ class Server:
 
 def test_a_script_that_the_server_does_not_know_is_sent() -> None:
     server = Server(NoScriptError(), "done")
-    assert Script(server, "look", 0)(["key"], [1]) == "done"
+    assert server.scripts.look(keys=["key"], args=[1]) == "done"
     assert server.calls == ["EVALSHA", "EVAL text"]
 
 
 @pytest.mark.parametrize("refusal", ["NOREPLICAS Not enough good replicas", "TRYAGAIN Multiple keys"])
 def test_what_is_refused_for_a_moment_is_tried_again(refusal: str) -> None:
-    assert Script(Server(ResponseError(refusal), "done"), "look", 10)(["key"], []) == "done"
+    assert Server(ResponseError(refusal), "done", patience=10).scripts.look(keys=["key"], args=[]) == "done"
     with pytest.raises(ResponseError, match=refusal.split()[0]):
-        Script(Server(ResponseError(refusal), "done"), "look", -1)(["key"], [])
+        Server(ResponseError(refusal), "done", patience=-1).scripts.look(keys=["key"], args=[])

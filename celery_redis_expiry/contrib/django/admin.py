@@ -12,11 +12,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path
 
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.changing import fire_timer
 from celery_redis_expiry.contrib.django.listing import SHOWN, STATES, Filter, Page, page_of, timers_of
 from celery_redis_expiry.contrib.django.models import Timer
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.scheduling import cancel
+from celery_redis_expiry.store import calls_of
 
 TEMPLATES = "admin/celery_redis_expiry/timer"
 
@@ -26,7 +28,8 @@ def _cancel(id: str) -> bool:
 
 
 def _fire(id: str) -> bool:
-    return fire_timer(current_app._get_current_object(), id)
+    app = current_app._get_current_object()
+    return run(fire_timer(calls_of(app), app, id))
 
 
 #: By the name of its permission: what a button does, what it says, and what is told of it.

@@ -1,0 +1,81 @@
+"""The steps of users' calls for one timer: schedule, cancel, reschedule, look up. See `blocking`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery_redis_expiry.arguments import Asked, checked_when, target_of
+from celery_redis_expiry.changing import cancel_timer, move_timer
+from celery_redis_expiry.events import publish_scheduled
+from celery_redis_expiry.messages import Prepared, prepare
+from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
+from celery_redis_expiry.store import Calls
+from celery_redis_expiry.timer import Request, Stored, Timer
+from celery_redis_expiry.watched_key import due_of_key
+
+#: What tells the faces apart: how they come to the store of an app.
+CallsOf = Callable[[Any], Calls]
+
+
+async def schedule(calls_of: CallsOf, asked: Asked) -> ScheduledResult | ScheduledGroupResult:
+    """See `schedule_on_expiry`."""
+    app = asked.app
+    if app.conf.task_always_eager:
+        eager: ScheduledResult = asked.signature.apply_async()
+        return eager
+    calls = calls_of(app)
+    await calls.link.turn()
+    prepared = prepare(asked.signature, app, may_block=not calls.link.awaited)
+    return scheduled(prepared, app, await put(calls, asked, prepared))
+
+
+async def put(calls: Calls, asked: Asked, prepared: Prepared) -> str:
+    """Store what was prepared; the task id of the timer that has the name now."""
+    app = asked.app
+    if asked.watched is not None:
+        key_timer = {"key": asked.watched, "due": await due_of_key(calls, app, asked.watched)}
+        prepared.stored = Stored(prepared.stored.id, {**prepared.stored.content, "watch": key_timer})
+    [outcome] = await calls.schedule([request_of(prepared, asked)])
+    outcome.raise_for_status()
+    if asked.watched is not None:
+        await calls.tell_of_key_timer(outcome)
+    if app.conf.task_send_sent_event:
+        await calls.link.aside(publish_scheduled, app, [(prepared, outcome)])
+    return outcome.id
+
+
+def request_of(prepared: Prepared, asked: Asked) -> Request:
+    """What the store is asked for."""
+    stored = prepared.stored
+    if asked.guard is not None:
+        stored = Stored(stored.id, stored.content, asked.guard)
+    # a name that is the task id says nothing more than the task id does
+    name = asked.name if asked.name != stored.id else None
+    return Request(stored, asked.when, asked.mode, name, stored.id, asked.max_wait)
+
+
+async def cancel(calls_of: CallsOf, target: Any, app: Any) -> bool:
+    """See `scheduling.cancel`."""
+    label, app, by_name = target_of(target, app)
+    if app.conf.task_always_eager:
+        return False
+    return await cancel_timer(calls_of(app), app, label, by_name=by_name)
+
+
+async def reschedule(
+    calls_of: CallsOf, target: Any, seconds: float | timedelta | None, at: datetime | None, app: Any
+) -> bool:
+    """See `scheduling.reschedule`."""
+    label, app, by_name = target_of(target, app)
+    when = checked_when(seconds, at, app)
+    if app.conf.task_always_eager:
+        return False
+    return await move_timer(calls_of(app), app, label, when, by_name=by_name)
+
+
+async def get_timer(calls_of: CallsOf, target: Any, app: Any) -> Timer | None:
+    """See `scheduling.get_timer`."""
+    label, app, by_name = target_of(target, app)
+    return None if app.conf.task_always_eager else await calls_of(app).get(label, by_name=by_name)
