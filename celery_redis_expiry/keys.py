@@ -60,8 +60,6 @@ class Keys:
         self.templates = base + "templates"
         #: sorted set: name of a template → when a message was stored by it last, ms
         self.used = base + "used"
-        #: hash with a TTL of days: kind of broker and name of a template → the message that kombu makes by it
-        self.envelopes = base + "envelopes"
         #: hash: name → member of its newest generation
         self.names = base + "names"
         #: hash: task id → member of its newest generation

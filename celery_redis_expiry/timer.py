@@ -159,13 +159,23 @@ class Stored:
             raise Undecodable(f"the stored message is damaged: {exc!r}") from exc
 
 
-def ref_of(record: bytes) -> bytes | None:
-    """The name of the template that a stored record has; None where it has none, or is damaged."""
+def split_record(record: bytes, member: str) -> tuple[str, bytes, bytes] | None:
+    """Task id, the name of the template, and the rest of a stored record; None where it has no template, or
+    is damaged."""
+    if record.startswith(COMPACT):
+        start = len(COMPACT) + HANDLE - PLACE
+        return label_of(member), record[start : start + REF], record[start + REF :]
     try:
-        version, _, _, body = _parts(record, "")
+        version, id, _, body = _parts(record, member)
     except Exception:
         return None
-    return body[:REF] if version in (TEMPLATED, STAMPED) else None
+    return (id, body[:REF], body[REF:]) if version in (TEMPLATED, STAMPED) else None
+
+
+def ref_of(record: bytes) -> bytes | None:
+    """The name of the template that a stored record has; None where it has none, or is damaged."""
+    found = split_record(record, "")
+    return None if found is None else found[1]
 
 
 def _parts(record: bytes, member: str) -> tuple[int, str, int | None, bytes]:

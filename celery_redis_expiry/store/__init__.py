@@ -11,7 +11,7 @@ from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.store.async_link import AsyncLink
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
-from celery_redis_expiry.store.firing import SLICE, Fired
+from celery_redis_expiry.store.firing import OLDEST, SLICE, Due, Filled, Fired
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
@@ -23,6 +23,7 @@ from celery_redis_expiry.store.watched import Delivery, Note, NotLeading
 from celery_redis_expiry.store.workers import Look
 
 __all__ = [
+    "OLDEST",
     "RECHECK_MS",
     "SLICE",
     "AnyLink",
@@ -30,6 +31,8 @@ __all__ = [
     "Calls",
     "Claims",
     "Delivery",
+    "Due",
+    "Filled",
     "Fired",
     "Guarded",
     "Link",

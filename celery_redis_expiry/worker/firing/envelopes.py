@@ -10,9 +10,10 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from celery_redis_expiry.template import EXTRA, KWARGS, Template
+from celery_redis_expiry.template import COMMA, EXTRA, KWARGS, LIKE_JSON, Template, like_json
 
 #: The list and the value that kombu pushes for a stored message's content.
 Pushed = Callable[[dict[str, Any]], tuple[str, str]]
@@ -23,10 +24,63 @@ HEADER = "<~header~>"
 #: Another message, to try the pieces with.
 TRIAL = {"id": "5f2c", "args": "('1',)", "kwargs": "{'2': 3}", "body": '["4", 5]'}
 TRIAL_HEADER = '"own": {"6": [7, null]}'
+#: The parts of a stored message's headers in their order, and what bounds them in JSON, to be read alone.
+BOUNDS = {"args": ('["', '"]'), "kwargs": ('["', '"]'), "extra": ("{", "}")}
+#: Say that a part is there; of the arguments, that they are not.
+FLAGS = {"args": LIKE_JSON, "kwargs": KWARGS, "extra": EXTRA}
 
 
-def envelope(template: Template, pushed: Pushed) -> dict[str, Any] | None:
-    """What `fire.lua` makes messages by, JSON-able; None where kombu must make them.
+class _Parts(NamedTuple):
+    """The parts of a stored message's headers, as they stand in JSON, and what differs of its body."""
+
+    args: str
+    kwargs: str
+    extra: str
+    middle: bytes
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Makes the messages of one template.
+
+    Attributes:
+        queue: the list that they are put into.
+        text: the message: JSON with `%(body)s`, `%(id)s`, `%(args)s` and the like for what differs.
+        prefix, suffix: of the body, around what differs.
+        in_json: whether what differs is arguments in JSON.
+    """
+
+    queue: str
+    text: str
+    prefix: bytes
+    suffix: bytes
+    in_json: bool
+
+    def fill(self, rest: bytes, id: str, tag: str) -> str | None:
+        """One message; None where kombu must make it, or its arguments are cut off.
+
+        Arguments:
+            rest: what its stored message has beside the template.
+            tag: its delivery tag, another one for each.
+        """
+        parts = _parts(rest)
+        if parts is None:
+            return None
+        middle = parts.middle
+        if self.in_json and (middle[:1] != b"[" or middle[-1:] not in (b"]", b"}")):
+            return None
+        return self.text % {
+            "id": id if _is_plain(id) else json.dumps(id)[1:-1],
+            "args": parts.args,
+            "kwargs": parts.kwargs,
+            "extra": parts.extra,
+            "body": b64encode(self.prefix + middle + self.suffix).decode(),
+            "tag": tag,
+        }
+
+
+def envelope(template: Template, pushed: Pushed) -> Envelope | None:
+    """What makes a template's messages; None where kombu must make them.
 
     Raises what `pushed` does.
     """
@@ -45,38 +99,72 @@ def envelope(template: Template, pushed: Pushed) -> dict[str, Any] | None:
         **{mark: name for name, mark in MARKS.items() if name != "body"},
     }
     pieces = re.split("(" + "|".join(map(re.escape, places)) + ")", text)
-    slots = [places[piece] for piece in pieces[1::2]]
-    pieces[1::2] = [""] * len(slots)
-    made = {"queue": queue, "pieces": pieces, "slots": slots, "values": {}, **_body(template)}
+    pieces[::2] = [piece.replace("%", "%%") for piece in pieces[::2]]
+    pieces[1::2] = [f"%({places[piece]})s" for piece in pieces[1::2]]
+    made = Envelope(
+        queue,
+        "".join(pieces),
+        (template.prefix or "").encode(),
+        template.suffix.encode(),
+        in_json=bool(template.prefix),
+    )
     return made if _tells_the_truth(made, template, pushed) else None
 
 
 def _filled(template: Template, parts: dict[str, str], header: str) -> dict[str, Any]:
     """The content of a message that consists of these parts."""
+    return template.fill(_rest(parts, header), parts["id"])
+
+
+def _rest(parts: dict[str, str], header: str) -> bytes:
     rest = "\0".join((parts["args"], parts["kwargs"], header, parts["body"]))
-    return template.fill(bytes([KWARGS | EXTRA]) + rest.encode(), parts["id"])
+    return bytes([KWARGS | EXTRA]) + rest.encode()
 
 
-def _body(template: Template) -> dict[str, Any]:
-    """What stands around the varying part of a body, what follows in base64 for each length of the part."""
-    suffix = template.suffix.encode()
-    return {
-        "prefix": template.prefix or "",
-        "heads": [suffix[:i].decode() for i in range(3)],
-        "tails": [b64encode(suffix[i:]).decode() for i in range(3)],
-    }
-
-
-def _tells_the_truth(made: dict[str, Any], template: Template, pushed: Pushed) -> bool:
+def _tells_the_truth(made: Envelope, template: Template, pushed: Pushed) -> bool:
     """Whether the pieces, put together for another message, are what kombu pushes for it."""
     queue, text = pushed(_filled(template, TRIAL, TRIAL_HEADER))
-    body = f"{template.prefix or ''}{TRIAL['body']}{template.suffix}"
-    values = {
-        **TRIAL,
-        "extra": f", {TRIAL_HEADER}",
-        "body": b64encode(body.encode()).decode(),
-        "tag": json.loads(text)["properties"]["delivery_tag"],
-    }
-    pieces = list(made["pieces"])
-    pieces[1::2] = [values[name] for name in made["slots"]]
-    return bool(queue == made["queue"] and "".join(pieces) == text)
+    tag = json.loads(text)["properties"]["delivery_tag"]
+    return queue == made.queue and text == made.fill(_rest(TRIAL, TRIAL_HEADER), TRIAL["id"], tag)
+
+
+def _parts(rest: bytes) -> _Parts | None:
+    """See `Template.fill`; None where they are damaged, or can't be written as kombu would."""
+    flags, at = rest[0] if rest else 0xFF, 1
+    if flags > (LIKE_JSON | COMMA | KWARGS | EXTRA):
+        return None
+    told = {"args": "", "kwargs": "{}", "extra": ""}
+    for name, bounds in BOUNDS.items() if flags not in (LIKE_JSON, LIKE_JSON | COMMA) else ():
+        if bool(flags & FLAGS[name]) != (name == "args"):
+            stop = rest.find(b"\0", at)
+            part = None if stop < 0 else _part(rest[at:stop], *bounds)
+            if part is None:
+                return None
+            told[name], at = part, stop + 1
+    middle = rest[at:]
+    if flags & LIKE_JSON:
+        if not (middle.isascii() and (text := middle.decode()).isprintable()):
+            return None
+        told["args"] = like_json(text, comma=bool(flags & COMMA)).replace("\\", "\\\\")
+    if told["extra"]:
+        told["extra"] = f", {told['extra']}"
+    return _Parts(told["args"], told["kwargs"], told["extra"], middle)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it stands in JSON as it is."""
+    return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+
+
+def _part(raw: bytes, before: str, after: str) -> str | None:
+    """A part as it stands in JSON: between the quotes of a string, or in an object. None where it can't."""
+    if not (raw.isascii() and (text := raw.decode()).isprintable()):
+        return None
+    if before == "{" or not _is_plain(text):
+        try:
+            found = json.loads(f"{before}{text}{after}")
+        except ValueError:
+            return None
+        if before != "{" and len(found) != 1:
+            return None
+    return text
