@@ -370,8 +370,8 @@ def test_twice_in_one_call(bench: Bench) -> None:
 def test_of_two_workers_one_fires(bench: Bench) -> None:
     members = [one(bench, key="n")]
     other = bench.another()
-    for in_place in (bench.in_place, other, bench.in_place):
-        assert in_place.fire(bench.shard, [(member, True) for member in members]) == []
+    for worker in (bench.in_place, other, bench.in_place):
+        assert worker.fire(bench.shard, [(member, True) for member in members]) == []
     assert len(bench.queue()) == 1
     assert bench.figures.snapshot().in_place == 1
 
