@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from celery_redis_expiry.worker.remembered import Remembered
+
 #: How many members wait in a lane at most; the index knows those that find no place.
 LANE = 10_000
 #: How many members are remembered as published, so that their own late events are no work.
@@ -35,7 +37,7 @@ class Lanes:
         self._pairs = [_Pair() for _ in range(shards)]
         # those with work, the one that waits longest for its turn first
         self._turns: dict[int, None] = {}
-        self._published: dict[str, None] = {}
+        self._published = Remembered(REMEMBERED)
         self._closed = False
 
     def fire(self, shard: int, member: str) -> None:
@@ -128,9 +130,7 @@ class Lanes:
     def published(self, members: Iterable[str]) -> None:
         """These are in the broker: their own expired events may still be on the way, and are no work."""
         with self._condition:
-            self._published.update(dict.fromkeys(members))
-            while len(self._published) > REMEMBERED:
-                del self._published[next(iter(self._published))]
+            self._published.add(members)
 
     def was_published(self, member: str) -> bool:
         """Whether this process remembers having published it."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from celery_redis_expiry.template import COMMA, EXTRA, KWARGS, LIKE_JSON, Template, like_json
 
@@ -24,19 +24,16 @@ HEADER = "<~header~>"
 #: Another message, to try the pieces with.
 TRIAL = {"id": "5f2c", "args": "('1',)", "kwargs": "{'2': 3}", "body": '["4", 5]'}
 TRIAL_HEADER = '"own": {"6": [7, null]}'
+#: What differs.
+SLOTS = ("body", "args", "kwargs", "extra", "id", "tag")
+#: The first bytes of stored messages that have nothing but arguments in JSON; what those end with; and all that
+#: a first byte may say.
+PLAIN, ENDS = (bytes([LIKE_JSON]), bytes([LIKE_JSON | COMMA])), (b"]", b"}")
+KNOWN = LIKE_JSON | COMMA | KWARGS | EXTRA
 #: The parts of a stored message's headers in their order, and what bounds them in JSON, to be read alone.
 BOUNDS = {"args": ('["', '"]'), "kwargs": ('["', '"]'), "extra": ("{", "}")}
 #: Say that a part is there; of the arguments, that they are not.
 FLAGS = {"args": LIKE_JSON, "kwargs": KWARGS, "extra": EXTRA}
-
-
-class _Parts(NamedTuple):
-    """The parts of a stored message's headers, as they stand in JSON, and what differs of its body."""
-
-    args: str
-    kwargs: str
-    extra: str
-    middle: bytes
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,15 @@ class Envelope:
 
     Attributes:
         queue: the list that they are put into.
-        text: the message: JSON with `%(body)s`, `%(id)s`, `%(args)s` and the like for what differs.
+        pieces: of the message, in JSON; every other one is what differs.
+        slots: of each of those, which of `SLOTS` it is.
         prefix, suffix: of the body, around what differs.
         in_json: whether what differs is arguments in JSON.
     """
 
     queue: str
-    text: str
+    pieces: list[str]
+    slots: list[int]
     prefix: bytes
     suffix: bytes
     in_json: bool
@@ -61,22 +60,23 @@ class Envelope:
 
         Arguments:
             rest: what its stored message has beside the template.
+            id: its task id, as it stands in a JSON string.
             tag: its delivery tag, another one for each.
         """
-        parts = _parts(rest)
-        if parts is None:
+        kwargs, extra = "{}", ""
+        # as a rule; a burst has no time for the others' questions
+        if rest[:1] in PLAIN:
+            middle = rest[1:]
+            args = _like_json(middle, comma=rest[0] & COMMA)
+        else:
+            args, kwargs, extra, middle = _parts(rest)
+        if args is None or (self.in_json and (middle[:1] != b"[" or middle[-1:] not in ENDS)):
             return None
-        middle = parts.middle
-        if self.in_json and (middle[:1] != b"[" or middle[-1:] not in (b"]", b"}")):
-            return None
-        return self.text % {
-            "id": id if _is_plain(id) else json.dumps(id)[1:-1],
-            "args": parts.args,
-            "kwargs": parts.kwargs,
-            "extra": parts.extra,
-            "body": b64encode(self.prefix + middle + self.suffix).decode(),
-            "tag": tag,
-        }
+        body = b2a_base64(self.prefix + middle + self.suffix, newline=False).decode()
+        values = (body, args, kwargs, extra, id, tag)
+        pieces = self.pieces.copy()
+        pieces[1::2] = [values[slot] for slot in self.slots]
+        return "".join(pieces)
 
 
 def envelope(template: Template, pushed: Pushed) -> Envelope | None:
@@ -99,11 +99,10 @@ def envelope(template: Template, pushed: Pushed) -> Envelope | None:
         **{mark: name for name, mark in MARKS.items() if name != "body"},
     }
     pieces = re.split("(" + "|".join(map(re.escape, places)) + ")", text)
-    pieces[::2] = [piece.replace("%", "%%") for piece in pieces[::2]]
-    pieces[1::2] = [f"%({places[piece]})s" for piece in pieces[1::2]]
     made = Envelope(
         queue,
-        "".join(pieces),
+        pieces,
+        [SLOTS.index(places[piece]) for piece in pieces[1::2]],
         (template.prefix or "").encode(),
         template.suffix.encode(),
         in_json=bool(template.prefix),
@@ -128,39 +127,39 @@ def _tells_the_truth(made: Envelope, template: Template, pushed: Pushed) -> bool
     return queue == made.queue and text == made.fill(_rest(TRIAL, TRIAL_HEADER), TRIAL["id"], tag)
 
 
-def _parts(rest: bytes) -> _Parts | None:
-    """See `Template.fill`; None where they are damaged, or can't be written as kombu would."""
+def _parts(rest: bytes) -> tuple[str | None, str, str, bytes]:
+    """The parts of a stored message's headers, as they stand in JSON, and what differs of its body.
+
+    See `Template.fill`; None for the arguments where one is damaged, or can't be written as kombu would.
+    """
     flags, at = rest[0] if rest else 0xFF, 1
-    if flags > (LIKE_JSON | COMMA | KWARGS | EXTRA):
-        return None
-    told = {"args": "", "kwargs": "{}", "extra": ""}
-    for name, bounds in BOUNDS.items() if flags not in (LIKE_JSON, LIKE_JSON | COMMA) else ():
+    told: dict[str, str | None] = {"args": "", "kwargs": "{}", "extra": ""}
+    for name, bounds in BOUNDS.items():
         if bool(flags & FLAGS[name]) != (name == "args"):
             stop = rest.find(b"\0", at)
-            part = None if stop < 0 else _part(rest[at:stop], *bounds)
-            if part is None:
-                return None
-            told[name], at = part, stop + 1
+            told[name], at = (_part(rest[at:stop], *bounds), stop + 1) if stop > 0 else (None, at)
     middle = rest[at:]
     if flags & LIKE_JSON:
-        if not (middle.isascii() and (text := middle.decode()).isprintable()):
-            return None
-        told["args"] = like_json(text, comma=bool(flags & COMMA)).replace("\\", "\\\\")
-    if told["extra"]:
-        told["extra"] = f", {told['extra']}"
-    return _Parts(told["args"], told["kwargs"], told["extra"], middle)
+        told["args"] = _like_json(middle, comma=flags & COMMA)
+    args, kwargs, extra = told["args"], told["kwargs"], told["extra"]
+    if flags > KNOWN or kwargs is None or extra is None:
+        return None, "", "", b""
+    return args, kwargs, f", {extra}" if extra else "", middle
 
 
-def _is_plain(text: str) -> bool:
-    """Whether it stands in JSON as it is."""
-    return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+def _like_json(middle: bytes, *, comma: int) -> str | None:
+    """The `argsrepr` of arguments that are written like it in JSON, as it stands in JSON; None where it can't."""
+    text = _printable(middle)
+    if text is None:
+        return None
+    args = like_json(text, comma=bool(comma))
+    return args.replace("\\", "\\\\") if "\\" in args else args
 
 
 def _part(raw: bytes, before: str, after: str) -> str | None:
     """A part as it stands in JSON: between the quotes of a string, or in an object. None where it can't."""
-    if not (raw.isascii() and (text := raw.decode()).isprintable()):
-        return None
-    if before == "{" or not _is_plain(text):
+    text = _printable(raw)
+    if text is not None and (before == "{" or '"' in text or "\\" in text):
         try:
             found = json.loads(f"{before}{text}{after}")
         except ValueError:
@@ -168,3 +167,11 @@ def _part(raw: bytes, before: str, after: str) -> str | None:
         if before != "{" and len(found) != 1:
             return None
     return text
+
+
+def _printable(raw: bytes) -> str | None:
+    """Its text, where that is nothing that JSON writes otherwise."""
+    if not raw.isascii():
+        return None
+    text = raw.decode()
+    return text if text.isprintable() else None

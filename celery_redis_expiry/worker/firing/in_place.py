@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -146,7 +147,11 @@ class InPlace:
             return "", None
         id, ref, rest = parts
         made = self._envelopes[ref] if ref in self._envelopes else self._envelope(shard, ref)
-        return ("", None) if made is None else (made.queue, made.fill(rest, id, tag))
+        if made is None:
+            return "", None
+        # a UUID, by which it is compact, stands in JSON as it is
+        id = id if due.handle.startswith(COMPACT) else json.dumps(id)[1:-1]
+        return made.queue, made.fill(rest, id, tag)
 
     def _envelope(self, shard: Shard, ref: bytes) -> Envelope | None:
         template = shard.template(ref)
