@@ -26,8 +26,8 @@ TRIAL = {"id": "5f2c", "args": "('1',)", "kwargs": "{'2': 3}", "body": '["4", 5]
 TRIAL_HEADER = '"own": {"6": [7, null]}'
 #: What differs.
 SLOTS = ("body", "args", "kwargs", "extra", "id", "tag")
-#: The first bytes of stored messages that have nothing but arguments in JSON; what those end with; and all that
-#: a first byte may say.
+#: What stored messages begin with that have nothing but arguments in JSON, what those end with, and all that may
+#: be said at the beginning.
 PLAIN, ENDS = (bytes([LIKE_JSON]), bytes([LIKE_JSON | COMMA])), (b"]", b"}")
 KNOWN = LIKE_JSON | COMMA | KWARGS | EXTRA
 #: The parts of a stored message's headers in their order, and what bounds them in JSON, to be read alone.
@@ -148,7 +148,7 @@ def _parts(rest: bytes) -> tuple[str | None, str, str, bytes]:
 
 
 def _like_json(middle: bytes, *, comma: int) -> str | None:
-    """The `argsrepr` of arguments that are written like it in JSON, as it stands in JSON; None where it can't."""
+    """The `argsrepr` of arguments that JSON writes like it, as it stands in JSON; None where it can't."""
     text = _printable(middle)
     if text is None:
         return None
