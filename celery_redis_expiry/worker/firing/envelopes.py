@@ -26,7 +26,7 @@ TRIAL = {"id": "5f2c", "args": "('1',)", "kwargs": "{'2': 3}", "body": '["4", 5]
 TRIAL_HEADER = '"own": {"6": [7, null]}'
 #: What differs.
 SLOTS = ("body", "args", "kwargs", "extra", "id", "tag")
-#: What stored messages begin with that have nothing but arguments in JSON, and what those end with; all that a
+#: What stored messages begin with that have nothing but arguments in JSON; what those end with; all that a
 #: beginning may say.
 PLAIN, ENDS = (bytes([LIKE_JSON]), bytes([LIKE_JSON | COMMA])), (b"]", b"}")
 KNOWN = LIKE_JSON | COMMA | KWARGS | EXTRA
