@@ -174,7 +174,7 @@ class Dispatcher(Loop):
                 # recovered after a lease in which Redis could not be told: the broker has it
                 self._settler.ack(token, [claim])
             else:
-                parcel = Parcel(stored.content, claim.due, claim, template=stored.template)
+                parcel = Parcel(stored, claim)
                 if claim.problem:
                     parcel.settle("failed", claim.problem)
                 parcels.append(parcel)

@@ -15,9 +15,8 @@ from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import SLICE, Fired, Shard, Store
 from celery_redis_expiry.timer import shown
 from celery_redis_expiry.worker.firing.eligible import kind_of, why_not
-from celery_redis_expiry.worker.firing.envelopes import envelope
 from celery_redis_expiry.worker.lanes import Lanes
-from celery_redis_expiry.worker.publishing import BrokerUnavailable, NotPlain, Publisher
+from celery_redis_expiry.worker.publishing import BrokerUnavailable, NotPlain, Publisher, envelope
 from celery_redis_expiry.worker.reporting.figures import Figures
 
 logger = logging.getLogger(__name__)
