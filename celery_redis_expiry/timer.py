@@ -313,6 +313,7 @@ class Claimed:
         by_event: whether an event told that it is due; else only the index did.
         due_local: when it was due on this process's monotonic clock, s: what its lateness counts from.
         problem: why its guard can't be read, or "": then it must wait until that can be.
+        handle: the member as calls of scripts have it, see `keys`.
     """
 
     member: str
@@ -326,6 +327,10 @@ class Claimed:
     by_event: bool = False
     due_local: float = field(default=0.0, compare=False)
     problem: str = ""
+    handle: str | bytes = field(default="", repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.handle = self.handle or handle(self.member)
 
 
 @dataclass(frozen=True)

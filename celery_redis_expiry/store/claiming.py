@@ -131,9 +131,10 @@ class Claiming(ShardBase):
             *(k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.answer(token)),
         ]
         args: list[Any] = [token, int(lease * 1000), RECHECK_MS, REMEMBER_MS, k.wake]
+        handles = {each.member: handle(each.member) for each in due}
         for each in due:
             keys += [k.trigger(each.member), *each.keys]
-            args += [handle(each.member), ("1" if each.expired else "0") + each.guard]
+            args += [handles[each.member], ("1" if each.expired else "0") + each.guard]
         now, taken, dues, attempts, records, guarded, called_off = self._scripts.claim(keys=keys, args=args)
         # lateness is told on Redis's clock up to here, and on the monotonic one from here on
         clock_offset = int(now) / 1000 - time.monotonic()
@@ -151,6 +152,7 @@ class Claiming(ShardBase):
                     shard=self.number,
                     by_event=by_event[member],
                     due_local=due_ms / 1000 - clock_offset,
+                    handle=handles[member],
                 )
             )
         for i in range(0, len(guarded), 2):

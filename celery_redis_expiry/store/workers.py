@@ -85,8 +85,8 @@ class Workers(ShardBase):
         k = self.keys
         args: list[Any] = [token]
         for claim in claims:
-            own = handle(claim.member)
-            args += [own, "", ""] if isinstance(own, bytes) else [own, claim.label, claim.id]
+            compact = isinstance(claim.handle, bytes)
+            args += [claim.handle, "", ""] if compact else [claim.handle, claim.label, claim.id]
         with self._translated():
             return int(self._scripts.ack(keys=[k.timers, k.names, k.ids, k.claimed, k.claims], args=args))
 
@@ -114,7 +114,7 @@ class Workers(ShardBase):
             return int(
                 self._scripts.release(
                     keys=[k.due, k.claimed, k.claims, k.pacers],
-                    args=[*how, *(handle(claim.member) for claim in claims)],
+                    args=[*how, *(claim.handle for claim in claims)],
                 )
             )
 
@@ -124,7 +124,7 @@ class Workers(ShardBase):
         with self._translated():
             lost = self._scripts.prolong(
                 keys=[k.claimed, k.claims],
-                args=[token, int(lease * 1000), *(handle(claim.member) for claim in claims)],
+                args=[token, int(lease * 1000), *(claim.handle for claim in claims)],
             )
         return {member_of(member) for member in lost}
 
@@ -144,7 +144,7 @@ class Workers(ShardBase):
                 self._scripts.bury(
                     keys=[k.names, k.ids, k.claimed, k.claims, k.dead, k.reasons],
                     args=[
-                        claim.token, handle(claim.member), claim.label, claim.id,
+                        claim.token, claim.handle, claim.label, claim.id,
                         dumps({"reason": reason, "origin": origin}),
                     ],
                 )

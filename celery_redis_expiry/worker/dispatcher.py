@@ -222,11 +222,12 @@ class Dispatcher(Loop):
 
     def _pack(self, token: str, claims: list[Claimed]) -> list[Parcel]:
         parcels = []
+        published = self._lanes.were_published(claim.member for claim in claims)
         for claim in claims:
             stored = claim.stored
             if isinstance(stored, Undecodable):
                 self._settler.bury(claim, str(stored))
-            elif self._lanes.was_published(claim.member) and self._publisher.is_apart(self._store):
+            elif claim.member in published and self._publisher.is_apart(self._store):
                 # recovered after a lease in which Redis could not be told: the broker has it
                 self._settler.ack(token, [claim])
             else:

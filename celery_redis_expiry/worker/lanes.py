@@ -194,10 +194,10 @@ class Lanes:
             while len(self._published) > REMEMBERED:
                 del self._published[next(iter(self._published))]
 
-    def was_published(self, member: str) -> bool:
-        """Whether this process remembers having published it."""
+    def were_published(self, members: Iterable[str]) -> set[str]:
+        """Those of these that this process remembers having published."""
         with self._condition:
-            return member in self._published
+            return {member for member in members if member in self._published}
 
     def _offer(self, shard: int, pair: _Pair) -> None:
         if pair.waits():

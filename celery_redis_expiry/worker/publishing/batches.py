@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
+from kombu.transport.redis import Channel
 from kombu.utils.uuid import uuid
 
+from celery_redis_expiry.connections import pack_quickly
 from celery_redis_expiry.timer import Templated
 from celery_redis_expiry.worker.publishing.envelopes import Envelope, envelope
 from celery_redis_expiry.worker.publishing.lease import Lease
@@ -34,6 +37,10 @@ class RedisBatches(OneByOne):
     ) -> None:
         super().__init__(connection, producer)
         self._prepare = prepare
+        if type(producer.channel) is Channel:
+            pack_quickly(producer.channel.client)
+            producer.channel.pool.disconnect()
+            producer.channel.pool.reset()
 
     def ask(self) -> None:
         self.producer.channel.client.ping()
@@ -104,13 +111,14 @@ class RedisBatches(OneByOne):
             for parcel in left:
                 parcel.settle("unknown" if self.lost else "failed", reason)
             return
+        now = time.monotonic()
         for (_, _, theirs), answer in zip(pushes, answers, strict=True):
             outcome, reason = "published", ""
             if isinstance(answer, Exception):
                 verdict, reason = judge(answer, self.connection)
                 outcome = OUTCOMES.get(verdict, verdict)
             for parcel in theirs:
-                parcel.settle(outcome, reason)
+                parcel.settle(outcome, reason, now)
 
     def _publish_batch(self, parcels: list[Parcel], lease: Lease) -> None:
         """Send messages by kombu's batch, which routes and serializes each."""

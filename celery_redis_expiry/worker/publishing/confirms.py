@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from itertools import takewhile
 from typing import Any, cast
 
@@ -209,10 +210,11 @@ class ConfirmedBatches(OneByOne):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
+        now = time.monotonic()
         for parcel in self._confirmed(tag, multiple):
             # a returned message is acked as well, after its return
             if parcel.outcome is None:
-                parcel.settle("published")
+                parcel.settle("published", at=now)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         for parcel in self._confirmed(tag, multiple):

@@ -75,12 +75,17 @@ class Parcel:
         # no template is a canvas's
         return self.stored.template is None and self.content.get("kind") == "canvas"
 
-    def settle(self, outcome: str, reason: object = "") -> None:
+    def settle(self, outcome: str, reason: object = "", at: float | None = None) -> None:
+        """Say what became of it.
+
+        Arguments:
+            at: when that was known, on the monotonic clock; None for now.
+        """
         if outcome == "odd":
             # perhaps not the message's fault: it is refused for good only when it happens again and again
             outcome = "failed" if self.claim.attempts + 1 < ODD_ATTEMPTS else "refused"
         self.outcome, self.reason = outcome, str(reason) or repr(reason)
-        self.settled = time.monotonic()
+        self.settled = time.monotonic() if at is None else at
 
     @property
     def lateness(self) -> float:
