@@ -23,7 +23,6 @@ from celery_redis_expiry.keys import label_of, new_token, place, text
 from celery_redis_expiry.store import SLICE, Filled, Fired, Shard, store_of
 from celery_redis_expiry.store.firing import NEWEST, OLDEST
 from celery_redis_expiry.worker.firing import InPlace, in_place
-from celery_redis_expiry.worker.firing.in_place import FLOOD
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Publisher
 from celery_redis_expiry.worker.reporting.figures import Figures
@@ -472,9 +471,9 @@ def ids(bench: Bench) -> list[str]:
 def test_of_many_the_rest_is_found_in_the_index(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that were handed over say that there are more; each fires once, also what comes again."""
     monkeypatch.setattr(in_place, "TURN", 30)
-    count = 2 * FLOOD + 2 * OLDEST + 50
+    count = SLICE + 2 * OLDEST + 50
     many(bench, count)
-    due = bench.due()[:FLOOD]
+    due = bench.due()[:SLICE]
     assert bench.in_place.fire(bench.shard, due) == []
     assert len(bench.queue()) == len(set(ids(bench))) == count
     assert bench.in_place.fire(bench.shard, due) == []
@@ -497,12 +496,12 @@ def test_of_many_the_newest_do_not_wait_behind_the_others(bench: Bench) -> None:
 def test_of_many_some_must_be_claimed(bench: Bench) -> None:
     """They are handed back once, and hold nobody up."""
     guarded = [schedule_on_expiry(bench.task.s(), 0, unless_exists="no", app=bench.app).id for _ in range(5)]
-    many(bench, FLOOD + 20)
+    many(bench, SLICE + 20)
     left = bench.fire()
     assert sorted(label_of(member) for member, _ in left) == sorted(guarded)
-    many(bench, FLOOD + 20)
+    many(bench, SLICE + 20)
     bench.in_place.fire(bench.shard, [each for each in bench.due() if each not in left])
-    assert len(bench.queue()) == 2 * (FLOOD + 20)
+    assert len(bench.queue()) == 2 * (SLICE + 20)
 
 
 def test_the_script_is_forgotten_meanwhile(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +12,11 @@ from celery_redis_expiry.errors import StoreFull, StoreUnavailable, StoreUnreach
 from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, label_of, new_token
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.store import OLDEST, SLICE, Due, Filled, Fired, Shard, Store
+from celery_redis_expiry.template import Template
 from celery_redis_expiry.timer import shown, split_record
 from celery_redis_expiry.worker.firing.eligible import why_not
-from celery_redis_expiry.worker.firing.envelopes import Envelope, envelope
 from celery_redis_expiry.worker.lanes import Lanes
-from celery_redis_expiry.worker.publishing import BrokerUnavailable, NotPlain, Publisher
+from celery_redis_expiry.worker.publishing import BrokerUnavailable, Envelope, NotPlain, Publisher, envelope
 from celery_redis_expiry.worker.reporting.figures import Figures
 
 logger = logging.getLogger(__name__)
@@ -26,9 +25,8 @@ logger = logging.getLogger(__name__)
 LOOK_AGAIN, REFUSED = 60.0, 5.0
 #: How many envelopes are remembered.
 ENVELOPES = 2000
-#: How many timers at once say that the index has more of them; for how many seconds those are fired, before
-#: the lanes have their turn.
-FLOOD, TURN = 500, 0.1
+#: Seconds for which what the index tells of is fired before the lanes have their turn.
+TURN = 0.2
 OFF = "expiry_fire_in_place is off"
 
 Members = Sequence[tuple[str, bool]]
@@ -58,7 +56,7 @@ class InPlace:
         self._channel: Any = None
         self._look_at = 0.0
         # None: kombu must make the messages
-        self._envelopes: dict[bytes, Envelope | None] = {}
+        self._envelopes: dict[bytes, tuple[Template, Envelope] | None] = {}
 
     @property
     def possible(self) -> bool:
@@ -80,8 +78,8 @@ class InPlace:
         left: list[tuple[str, bool]] = []
         try:
             self._fire(shard, self._given(shard, members), left)
-            if len(members) >= FLOOD and not left:
-                self._fire(shard, self._oldest(shard), left)
+            if len(members) >= SLICE:
+                self._fire(shard, self._oldest(shard, {member for member, _ in left}), left)
         except StoreUnreachable:
             raise
         except StoreFull:
@@ -98,15 +96,18 @@ class InPlace:
         for start in range(0, len(members), SLICE):
             yield shard.read_due(members[start : start + SLICE])
 
-    def _oldest(self, shard: Shard) -> Iterator[list[Due]]:
-        """What the index tells of, for a while: it has the oldest, and what has just fallen due."""
-        until = time.monotonic() + TURN
-        seen: set[bytes] = set()
+    def _oldest(self, shard: Shard, seen: set[str]) -> Iterator[list[Due]]:
+        """What the index tells of, for a while: it has the oldest, and what has just fallen due.
+
+        Arguments:
+            seen: those that are not to be fired here.
+        """
+        until = time.monotonic() + TURN / len(self._store.shards)
         while time.monotonic() < until:
             found = shard.read_oldest()
             # what is on its way may still stand there; what could not be fired does
-            news = [due for due in found if due.handle not in seen]
-            seen.update(due.handle for due in news)
+            news = [due for due in found if due.member not in seen]
+            seen.update(due.member for due in news)
             for start in range(0, len(news), SLICE):
                 yield news[start : start + SLICE]
             if len(found) < OLDEST or not news:
@@ -146,14 +147,17 @@ class InPlace:
         if parts is None:
             return "", None
         id, ref, rest = parts
-        made = self._envelopes[ref] if ref in self._envelopes else self._envelope(shard, ref)
-        if made is None:
+        known = self._envelopes[ref] if ref in self._envelopes else self._envelope(shard, ref)
+        if known is None:
             return "", None
-        # a UUID, by which it is compact, stands in JSON as it is
-        id = id if due.handle.startswith(COMPACT) else json.dumps(id)[1:-1]
-        return made.queue, made.fill(rest, id, tag)
+        template, made = known
+        try:
+            return made.queue, made.fill(template.parts(rest), id, tag)
+        except (ValueError, LookupError) as exc:
+            logger.debug("expiry: the claim makes %s a dead letter: %r", due.member, exc)
+            return "", None
 
-    def _envelope(self, shard: Shard, ref: bytes) -> Envelope | None:
+    def _envelope(self, shard: Shard, ref: bytes) -> tuple[Template, Envelope] | None:
         template = shard.template(ref)
         if template is None:
             return None
@@ -167,8 +171,8 @@ class InPlace:
             made = None
         if len(self._envelopes) >= ENVELOPES:
             self._envelopes.clear()
-        self._envelopes[ref] = made
-        return made
+        known = self._envelopes[ref] = None if made is None else (template, made)
+        return known
 
     def _see_to(self, shard: Shard, answer: Fired, left: list[tuple[str, bool]]) -> None:
         left += answer.signed("e")
@@ -177,7 +181,7 @@ class InPlace:
             return
         told = zip((by_event for _, by_event in fired), latenesses, strict=True)
         self._figures.fired(told, in_place=True)
-        self._lanes.published(member for member, _ in fired)
+        self._lanes.fired(shard.number, (member for member, _ in fired))
         if logger.isEnabledFor(logging.DEBUG):
             for (member, _), lateness in zip(fired, latenesses, strict=True):
                 timer = shown(label_of(member))
