@@ -8,6 +8,7 @@ from typing import Any
 
 from celery_redis_expiry.arguments import Asked, checked_when, target_of
 from celery_redis_expiry.changing import cancel_timer, move_timer
+from celery_redis_expiry.conf import setting
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
@@ -22,7 +23,7 @@ CallsOf = Callable[[Any], Calls]
 async def schedule(calls_of: CallsOf, asked: Asked) -> ScheduledResult | ScheduledGroupResult:
     """See `schedule_on_expiry`."""
     app = asked.app
-    if app.conf.task_always_eager:
+    if setting(app, "task_always_eager"):
         eager: ScheduledResult = asked.signature.apply_async()
         return eager
     calls = calls_of(app)
@@ -41,7 +42,7 @@ async def put(calls: Calls, asked: Asked, prepared: Prepared) -> str:
     outcome.raise_for_status()
     if asked.watched is not None:
         await calls.tell_of_key_timer(outcome)
-    if app.conf.task_send_sent_event:
+    if setting(app, "task_send_sent_event"):
         await calls.link.aside(publish_scheduled, app, [(prepared, outcome)])
     return outcome.id
 
