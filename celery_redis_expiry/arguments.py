@@ -80,25 +80,25 @@ def checked(
     signature = checked_signature(signature)
     app = app_of(app, signature)
     checked_choice(if_exists)
-    watched = checked_watch(watch, seconds, at, if_exists)
+    watched = None if watch is None else checked_watch(watch, seconds, at, if_exists)
     when = checked_when(seconds, at, app) if watched is None else NEVER
-    name = checked_name(key)
-    bound = checked_max_wait(max_wait, when, name)
+    name = None if key is None else checked_name(key)
+    bound = None if max_wait is None else checked_max_wait(max_wait, when, name)
     guard = checked_guard(unless_exists, only_if_exists)
     return Asked(app, signature, when, if_exists, name, bound, guard, watched)
 
 
 def app_of(app: Any, signature: Signature | None = None) -> Any:
     """The app that was given, else the signature's, else the current one; never Celery's proxy for it."""
-    app = app_or_default(app or (signature.app if signature is not None else None))
+    app = app or (signature.app if signature is not None else None) or app_or_default()
     return app._get_current_object() if isinstance(app, Proxy) else app
 
 
 def item_arguments(item: Any) -> dict[str, Any]:
     """The arguments of `schedule_on_expiry` that an item of a bulk stands for."""
-    if isinstance(item, Mapping) and not isinstance(item, Signature):
-        unknown = set(item) - ITEM
-        if unknown or "signature" not in item:
+    if type(item) is dict or (isinstance(item, Mapping) and not isinstance(item, Signature)):
+        if not item.keys() <= ITEM or "signature" not in item:
+            unknown = set(item) - ITEM
             raise InvalidTimer(
                 "an item must be a (signature, seconds) pair or a dict of schedule_on_expiry's arguments; "
                 + (f"unknown: {', '.join(sorted(map(str, unknown)))}" if unknown else "signature is missing")
