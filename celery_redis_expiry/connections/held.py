@@ -45,9 +45,9 @@ def is_heard() -> bool:
 
 def can_hold(location: Location) -> bool:
     """Whether such connections can be had: to one server, and nothing happens to them between commands."""
-    since = tuple(map(int, redis.__version__.split(".")[:2]))
-    # before 5.3 a pool wants to be told of the command
-    return since >= (5, 3) and not (
+    # an older release repeats a command as often as its client was told, and a pool wants to know the command
+    recent = int(redis.__version__.partition(".")[0]) >= 6
+    return recent and not (
         location.cluster or location.sentinels or location.options.get("credential_provider")
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -192,6 +193,24 @@ def test_a_process_that_does_one_thing_at_a_time_has_one_connection(
     with redis_server.client() as client:
         ours = [each for each in client.client_list() if each["name"] == "one-at-a-time"]
     assert len(ours) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_connection_of_its_own(site: Site) -> None:
+    """As with servers that load the application before they fork."""
+    schedule_on_expiry(site.record(1), seconds=600)
+    child = os.fork()
+    if child == 0:
+        try:
+            for n in range(100):
+                schedule_on_expiry(site.record(n), seconds=600)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    results = [schedule_on_expiry(site.record(n), seconds=600) for n in range(100)]
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert all(get_timer(result) is not None for result in results)
+    assert site.waiting() == 201
 
 
 def test_who_listens_to_redis_py_hears_of_timers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
