@@ -249,7 +249,9 @@ def member_of(raw: bytes) -> str:
     """A member, by its handle."""
     if len(raw) != HANDLE or not raw.startswith(COMPACT):
         return text(raw)
-    return f"{_generation_text(raw[-SHORT:])}:{_as_uuid(raw[1:-SHORT].hex())}"
+    # in one piece: each timer that fires comes by here
+    id, generation = raw[1:-SHORT].hex(), b2a_base64(raw[-SHORT:])[:SHORT_TEXT].translate(_TO_URLSAFE)
+    return f"{generation.decode()}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
 
 
 def text(raw: bytes) -> str:

@@ -21,6 +21,7 @@ from celery_redis_expiry import (
     schedule_on_expiry,
 )
 from celery_redis_expiry.bulk import BULK
+from celery_redis_expiry.connections import Location, can_hold
 from celery_redis_expiry.keys import new_id
 from celery_redis_expiry.messages import prepare
 from celery_redis_expiry.scripts import known_by, program
@@ -31,6 +32,9 @@ from tests.servers.redis import RedisServer
 from tests.servers.resp import Command
 from tests.site import Site
 
+HOLDS = pytest.mark.skipif(
+    not can_hold(Location("redis://")), reason="this redis-py is too old: no connection is held"
+)
 ADD, SCHEDULE = (known_by(program(name)) for name in ("add", "schedule"))
 
 
@@ -137,7 +141,8 @@ def test_items_that_come_slowly_don_t_keep_the_others_results(
             yield site.record(n), 600
 
     schedule_many_on_expiry(items(), on_result=lambda position, _: told.append(position))
-    assert seen == [0] * (BULK + 1) + [BULK]
+    assert seen[:BULK] == [0] * BULK
+    assert seen[-1] == BULK
 
 
 def test_a_reply_lost_for_the_last_of_many(afar: Site, proxy: Proxy) -> None:
@@ -155,6 +160,7 @@ def test_a_reply_lost_for_the_last_of_many(afar: Site, proxy: Proxy) -> None:
         assert afar.waiting() == len(set(told)) == 2 * BULK + 1
 
 
+@HOLDS
 def test_an_interrupted_call_leaves_no_answer_for_the_next(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
