@@ -1,4 +1,4 @@
--- oldest: read what is due with its stored messages, the oldest first, then some of the newest.
+-- oldest: read what is due with its stored messages, the oldest, and before them some of the newest where there are more.
 -- KEYS: due timers
 -- ARGV: limit newest
 -- RETURNS: {lengths, places, records}: the places, and the stored messages, one behind the other; lengths: of each place
@@ -7,11 +7,9 @@ local due_index, timers, limit, newest = KEYS[1], KEYS[2], tonumber(ARGV[1]), AR
 local t = redis.call('TIME')
 -- a key lives until now > due, so what is due at this very millisecond isn't yet
 local before = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) - 1)
-local places = redis.call('ZRANGEBYSCORE', due_index, '-inf', before, 'LIMIT', 0, limit)
-if #places >= limit then
-  local latest = redis.call('ZREVRANGEBYSCORE', due_index, before, '-inf', 'LIMIT', 0, newest)
-  for _, place in ipairs(latest) do places[#places + 1] = place end
-end
+local oldest, places = redis.call('ZRANGEBYSCORE', due_index, '-inf', before, 'LIMIT', 0, limit), {}
+if #oldest >= limit then places = redis.call('ZREVRANGEBYSCORE', due_index, before, '-inf', 'LIMIT', 0, newest) end
+for _, place in ipairs(oldest) do places[#places + 1] = place end
 local lengths, records = {}, {}
 for first = 1, #places, 500 do
   local some = redis.call('HMGET', timers, unpack(places, first, math.min(first + 499, #places)))

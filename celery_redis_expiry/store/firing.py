@@ -92,7 +92,7 @@ class Firing(ShardBase):
         ]
 
     def read_oldest(self) -> list[Due]:
-        """What the index says is due: the `OLDEST`, and where there are more the `NEWEST`."""
+        """What the index says is due: the `OLDEST`, and where there are more, before them, the `NEWEST`."""
         with self._translated():
             told = self._scripts.oldest(keys=[self.keys.due, self.keys.timers], args=[OLDEST, NEWEST])
         lengths, places, records = told

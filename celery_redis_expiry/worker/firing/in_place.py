@@ -26,7 +26,7 @@ LOOK_AGAIN, REFUSED = 60.0, 5.0
 #: How many envelopes are remembered.
 ENVELOPES = 2000
 #: Seconds for which what the index tells of is fired before the lanes have their turn.
-TURN = 0.2
+TURN = 0.1
 OFF = "expiry_fire_in_place is off"
 
 Members = Sequence[tuple[str, bool]]
