@@ -5,8 +5,8 @@
 --   expired: of each timer "1" where an event said that its trigger key has expired, "0" where only the index says so;
 --   counts: how many of the timers go to each queue. The last ones may go nowhere: they have no message
 -- RETURNS: {now_ms, outcomes, dues}: outcomes: a sign for each timer: f fired; - nothing to do; e must be claimed: it has
---   moved, or its stored message is lost or another one by now. dues: of those that fired, ms. Of a repeated call: the
---   first answer
+--   moved, has no message, or its stored message is lost or another one by now. dues: of those that fired, ms. Of a
+--   repeated call: the first answer
 local due_index, timers, names, ids, claims, answer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local remember, expired, counts = ARGV[2], ARGV[3], ARGV[4]
 local answered = redis.call('GET', answer)
@@ -15,7 +15,7 @@ check({due_index}, {timers, names, ids, claims})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + t[2] / 1000
 local count, places, outcomes, dues, gone, fired, queues = #expired, {}, {}, {}, {}, {}, {}
-local first_trigger = #KEYS - count + 1
+local first_trigger, filled = #KEYS - count + 1, #ARGV - 4 - 2 * count
 for i = 1, count do places[i] = place_of(ARGV[4 + i]) end
 local records, scores = redis.call('HMGET', timers, unpack(places)), redis.call('ZMSCORE', due_index, unpack(places))
 local claimed = redis.call('HLEN', claims) > 0 and redis.call('HMGET', claims, unpack(places))
@@ -28,7 +28,7 @@ local function sign_of(i, place)
   if fired[place] or not record then return due and not fired[place] and 'e' or '-' end
   -- an older generation, whose place another has by now
   if string.byte(member) == 1 and string.sub(record, 2, 10) ~= string.sub(member, 13) then return '-' end
-  if not due or record ~= ARGV[4 + count + i] then return 'e' end
+  if not due or i > filled or record ~= ARGV[4 + count + i] then return 'e' end
   if not all_gone and redis.call('PTTL', KEYS[first_trigger + i - 1]) ~= -2 then return 'e' end
   return (string.byte(expired, i) == 49 or tonumber(due) <= now) and 'f' or '-'
 end

@@ -406,6 +406,9 @@ def test_a_damaged_message_poisons_no_queue(bench: Bench, damage: str) -> None:
     how = DAMAGED[damage]
     bench.raw.hset(bench.shard.keys.timers, place(member), how if isinstance(how, bytes) else how(record))
     bench.in_place.fire(bench.shard, [(member, True), (other, True)])
+    left: list[tuple[str, bool]] = []
+    bench.in_place._fire(bench.shard, iter([bench.shard.read_oldest()]), left)
+    assert len(left) == 1, "as the index has it, too"
     assert [json.loads(message)["headers"]["id"] for message in bench.queue()] == [other.partition(":")[2]]
 
 
