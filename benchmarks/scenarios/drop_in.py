@@ -60,8 +60,8 @@ def _story(
         holders = []
         for peer in (STOCK, DROP_IN):
             store = stack.enter_context(bench.server())
-            more = {**conf, **({"expiry_countdown_threshold": THRESHOLD} if peer is DROP_IN else {})}
-            stage = stack.enter_context(bench.site_on(store, peer, **more))
+            ours = {**bench.conf, "expiry_countdown_threshold": THRESHOLD} if peer is DROP_IN else {}
+            stage = stack.enter_context(bench.site_on(store, peer, **{**conf, **ours}))
             holders.append(Holder(stage))
             stack.callback(holders[-1].close)
         yield from story(bench, holders, *numbers)
