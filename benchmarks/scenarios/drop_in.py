@@ -78,7 +78,7 @@ def _killed(bench: Bench, holders: list[Holder], held: int, due: int) -> Iterato
     say("  they are taken")
     first = [holder.start() for holder in holders]
     # and the scheduling itself takes time
-    items = _schedule(holders, _items("due", due, time.time() + LEAD + due / 150))
+    items = _schedule(holders, _items("due", due, time.time() + (8 if bench.quick else LEAD) + due / 150))
     case = f"{count(held)} wait"
     for holder, seconds in zip(holders, first, strict=True):
         figures = {"held": held, "first": seconds, "probe": holder.probe(), **holder.holds()}
