@@ -19,6 +19,8 @@ from tests.servers.processes import Process
 MIB = 2**20
 #: Where kombu keeps what was delivered and is not acknowledged.
 UNACKED = "unacked"
+#: Seconds until a worker has run another job: it first takes all that waits, a few hundred a second.
+READY = 240.0
 #: Seconds without a run after which no more are expected.
 QUIET = 4.0
 #: Other jobs that are sent while the rest waits.
@@ -32,6 +34,7 @@ class Holder:
 
     def __init__(self, stage: Site) -> None:
         self.stage = stage
+        stage.ready = READY
         self._workers: dict[str, Process] = {}
         self._seen = LedgerWatch(stage.place)
         self._ends = ExitStack()

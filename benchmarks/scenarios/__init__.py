@@ -30,3 +30,5 @@ _ORDER = (
     *(event_loop, drop_in),
 )
 ALL: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ORDER}
+#: What a quick run leaves out unless it is asked for by name: it would take too much of its three minutes.
+LONG = (drop_in,)

@@ -60,8 +60,8 @@ def _story(
         holders = []
         for peer in (STOCK, DROP_IN):
             store = stack.enter_context(bench.server())
-            more = {**conf, **({"expiry_countdown_threshold": THRESHOLD} if peer is DROP_IN else {})}
-            stage = stack.enter_context(bench.site_on(store, peer, **more))
+            ours = {**bench.conf, "expiry_countdown_threshold": THRESHOLD} if peer is DROP_IN else {}
+            stage = stack.enter_context(bench.site_on(store, peer, **{**conf, **ours}))
             holders.append(Holder(stage))
             stack.callback(holders[-1].close)
         yield from story(bench, holders, *numbers)
@@ -78,7 +78,7 @@ def _killed(bench: Bench, holders: list[Holder], held: int, due: int) -> Iterato
     say("  they are taken")
     first = [holder.start() for holder in holders]
     # and the scheduling itself takes time
-    items = _schedule(holders, _items("due", due, time.time() + LEAD + due / 150))
+    items = _schedule(holders, _items("due", due, time.time() + (8 if bench.quick else LEAD) + due / 150))
     case = f"{count(held)} wait"
     for holder, seconds in zip(holders, first, strict=True):
         figures = {"held": held, "first": seconds, "probe": holder.probe(), **holder.holds()}
@@ -121,7 +121,8 @@ def _schedule(holders: list[Holder], items: Items) -> Items:
     for holder in holders:
         holder.ask_schedule(items)
     for holder in holders:
-        holder.stage.client.answer(300)
+        holder.stage.client.answer(600)
+        holder.stage.waiting += len(items)
     if items[0][1] < (time.time() + THRESHOLD) * 1000:
         raise AssertionError("scheduling took so long that the first were due: nothing to tell them apart by")
     return items

@@ -33,7 +33,7 @@ KINDS = (
     ("set", "limit", "limit", "limit: `await redis.set`"),
 )
 #: Requests in a turn with Redis near, and away; turns. Of a quick run, and of a full one.
-SIZES = {True: (200, 50, 2), False: (1_000, 100, 8)}
+SIZES = {True: (100, 50, 1), False: (1_000, 100, 8)}
 #: Seconds that an answer of a Redis takes that is not next door.
 FAR = 0.02
 
