@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from celery.canvas import Signature
+from celery.schedules import BaseSchedule
 
 from celery_redis_expiry import steps
 from celery_redis_expiry.arguments import checked
 from celery_redis_expiry.bulk import ScheduleSummary, schedule_many
-from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult
+from celery_redis_expiry.results import RecurringTimer, ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.store import calls_on_loop
 from celery_redis_expiry.timer import Timer
 
@@ -34,8 +35,10 @@ async def aschedule_on_expiry(
     unless_exists: str | Collection[str] | None = None,
     only_if_exists: str | Collection[str] | None = None,
     watch: str | bytes | None = None,
+    every: float | timedelta | BaseSchedule | None = None,
+    overlap: bool | float | timedelta = False,
     app: Any = None,
-) -> ScheduledResult | ScheduledGroupResult:
+) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
     """`schedule_on_expiry` for asyncio: the same arguments but `on_commit`, the same answer and errors.
 
     Where it is cancelled in the middle, by a timeout or a client that went, the timer may be stored all the
@@ -58,6 +61,8 @@ async def aschedule_on_expiry(
         unless_exists=unless_exists,
         only_if_exists=only_if_exists,
         watch=watch,
+        every=every,
+        overlap=overlap,
         app=app,
     )
     return await steps.schedule(calls_on_loop, asked)

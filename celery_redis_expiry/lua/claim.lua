@@ -4,9 +4,10 @@
 --   how: "1" where an event said that the trigger key has expired, "0" where only the index says so; then what its
 --   guard asks, a sign for each of its keys: "-" must not exist, "+" must exist; or what it said a moment ago, where
 --   its keys are out of reach: "y" or "n"
--- RETURNS: {now_ms, claims, guarded, called_off}: claims is a flat list of member due_ms attempts record ("" where it is
---   missing); guarded of member record, for those whose guard was not given: nothing was done; called_off of member id
---   unsure, "1" where the broker may have the message, and nobody knows
+-- RETURNS: {now_ms, claims, guarded, called_off, recurring}: claims is a flat list of member due_ms attempts record (""
+--   where it is missing); guarded of member record, for those whose guard was not given: nothing was done; called_off of
+--   member id unsure, "1" where the broker may have the message, and nobody knows; recurring of member due_ms record:
+--   those are for `recur`, nothing was done
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local token, lease, recheck, remember, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -14,7 +15,7 @@ check({due_index, parked, claimed}, {timers, names, ids, claims})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = string.format('%.0f', now + lease)
-local taken, guarded, earliest = {}, {}, nil
+local taken, guarded, recurring, earliest = {}, {}, {}, nil
 -- what is claimed says whose it is when this call is repeated; what is forgotten can't
 local called_off = cjson.decode(redis.call('GET', answer) or '[]')
 local remembered = #called_off
@@ -77,6 +78,9 @@ for a = 6, #ARGV, 2 do
       if guard == '' and is_guarded(record) then
         guarded[#guarded + 1] = member
         guarded[#guarded + 1] = record
+      elseif guard == '' and string.sub(record, 1, 2) == '5:' then
+        local due = string.format('%.0f', math.max(0, math.min(tonumber(score), now)))
+        for _, value in ipairs({member, due, record}) do recurring[#recurring + 1] = value end
       elseif allows(guard, k) then
         local due = first_due or math.max(0, math.min(tonumber(score), now))
         attempts = attempts or 0
@@ -93,4 +97,4 @@ for a = 6, #ARGV, 2 do
 end
 if #called_off > remembered then redis.call('SET', answer, cjson.encode(called_off), 'PX', remember) end
 wake_pacers(pacers, wake, earliest)
-return {string.format('%.0f', now), taken, guarded, called_off}
+return {string.format('%.0f', now), taken, guarded, called_off, recurring}

@@ -15,6 +15,7 @@ from celery_redis_expiry.store.firing import SLICE, Fired
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
+from celery_redis_expiry.store.recurring import Rearm, Recurs
 from celery_redis_expiry.store.resharding import Unready, awake, reshard, stored
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.snapshot import Snapshot, snapshot
@@ -38,6 +39,8 @@ __all__ = [
     "Note",
     "Place",
     "Purged",
+    "Rearm",
+    "Recurs",
     "Shard",
     "Snapshot",
     "Store",

@@ -37,11 +37,15 @@ class Role(NamedTuple):
 ROLES = {
     "producer": Role(("enter", "schedule", "inspect", "cancel"), ("hget", "hmget", "zscore")),
     "worker": Role(
-        ("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury", "trim", "prune"),
+        (
+            *("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury"),
+            *("trim", "prune", "recur", "finish"),
+        ),
         ("hmget", "zrem", "zcard"),
         ("set", "exists", "ping", "psubscribe"),
         ("time", "zcount", "hscan"),
     ),
+    "task": Role(("finish",), ()),
     "in place": Role(("fire",), ("info",)),
     "watcher": Role(
         ("lead", "note", "agenda", "deliver", "fall_due"),
@@ -229,6 +233,8 @@ def _every_key(keys: Keys) -> list[str]:
             keys.envelopes,
             keys.trigger("-:-"),
             keys.answer("-"),
+            keys.running("-"),
+            keys.beat,
         ),
         *(keys.watched("-"), keys.values("-"), keys.leader("-")),
     ]

@@ -15,6 +15,7 @@ from celery_redis_expiry.store.moving import Moving
 from celery_redis_expiry.store.namespace import Namespace
 from celery_redis_expiry.store.overview import Overview
 from celery_redis_expiry.store.pruning import Pruning
+from celery_redis_expiry.store.recurring import RecurringTimers
 from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.store.watched import Watched
 from celery_redis_expiry.store.workers import Workers
@@ -25,6 +26,7 @@ class Shard(
     Namespace,
     Claiming,
     Firing,
+    RecurringTimers,
     Workers,
     DeadLetters,
     Overview,

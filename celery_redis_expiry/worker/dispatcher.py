@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import Store
+from celery_redis_expiry.store import Recurs, Shard, Store
 from celery_redis_expiry.timer import Claimed, Undecodable
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.backoff import backoff
@@ -24,6 +24,7 @@ from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.outages import Outages
 from celery_redis_expiry.worker.publishing import BrokerUnavailable, Lease, Parcel, Publisher
+from celery_redis_expiry.worker.recurrence import Recurrence
 from celery_redis_expiry.worker.settler import ACK_AGAIN, Settler
 from celery_redis_expiry.worker.teller import Teller
 
@@ -60,6 +61,7 @@ class Dispatcher(Loop):
         applier: Applier,
         teller: Teller,
         in_place: InPlace,
+        recurrence: Recurrence,
         *,
         lease: float,
         batch: int,
@@ -73,6 +75,7 @@ class Dispatcher(Loop):
         self._applier = applier
         self._teller = teller
         self._in_place = in_place
+        self._recurrence = recurrence
         self._lease = lease
         self._batch = self._size = batch
         self._broker_failures = 0
@@ -136,7 +139,18 @@ class Dispatcher(Loop):
             allowed = where.claim_guarded(claims.guarded, token=token, lease=self._lease)
             self._teller.called_off(allowed.called_off)
             gave_back |= self._publish(token, allowed, began)
+        if claims.recurring:
+            gave_back |= self._recur(where, claims.recurring)
         return gave_back
+
+    def _recur(self, where: Shard, due: Sequence[Recurs]) -> bool:
+        """Arm recurring timers anew, and dispatch their occurrences: from there on timers like any other."""
+        occurrences, broken = self._recurrence.occurrences(where, due)
+        if broken:
+            token = new_token()
+            for claim in where.claim_broken(broken, token=token, lease=self._lease):
+                self._settler.bury(claim, str(claim.stored))
+        return bool(occurrences) and self.dispatch(where.number, occurrences)
 
     def _publish(self, token: str, claims: list[Claimed], began: float) -> bool:
         """Publish and ack what was claimed; returns whether some of it is in the index again."""
