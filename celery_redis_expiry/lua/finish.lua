@@ -4,5 +4,6 @@
 -- RETURNS: 1 if it was awaited, else 0
 local running, id = KEYS[1], ARGV[1]
 if redis.call('GET', running) ~= id then return 0 end
-redis.call('DEL', running)
+-- forgotten by SET, which every expiry worker has the right to
+redis.call('SET', running, '', 'PX', 1)
 return 1

@@ -18,7 +18,7 @@ local earliest
 local function recur(k, a)
   local trigger, running = KEYS[k], KEYS[k + 1]
   local member, expired, seen, upcoming, fired, skipped, bound, occurrence, id, due, record = unpack(ARGV, a, a + 10)
-  if redis.call('HEXISTS', timers, occurrence) == 1 then return 'fired' end
+  if redis.call('HGET', timers, occurrence) then return 'fired' end
   local stored = redis.call('HGET', timers, member)
   if not stored or redis.sha1hex(stored) ~= seen then return '' end
   local score, home = redis.call('ZSCORE', due_index, member), due_index
@@ -30,7 +30,7 @@ local function recur(k, a)
   if not line_end then return '' end
   -- a key that somebody made another type holds no other timer up
   local awaited = bound ~= '' and redis.pcall('GET', running)
-  awaited = type(awaited) == 'string' and awaited
+  awaited = type(awaited) == 'string' and awaited ~= '' and awaited
   local head, message = string.sub(stored, 1, stop + length), string.sub(stored, line_end)
   -- ZREM comes first: it frees memory, after which a full Redis lets the script write
   redis.call('ZREM', home, member)

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from celery.schedules import crontab
-from celery.utils.time import get_timezone
 
 from celery_redis_expiry.recurring.schedules import made
 
 #: How many missed instants of a schedule that is no plain interval are counted, one by one.
 COUNTED = 1000
+#: For how many minutes at most clocks show what they have shown before.
+AMBIGUOUS = 181
 
 
 class NoInstant(ValueError):
@@ -51,7 +52,7 @@ class Instants:
 
     def __init__(self, told: Mapping[str, Any], app: Any) -> None:
         self._told = told
-        self._zone = get_timezone(app.timezone)
+        self._zone = app.timezone
         self._now = datetime.fromtimestamp(0, timezone.utc)
         self._every = 0
         try:
@@ -74,9 +75,7 @@ class Instants:
             anchor = moment if anchor is None else anchor
             return anchor + ((moment - anchor) // self._every + 1) * self._every
         try:
-            found = self._asked(datetime.fromtimestamp(moment / 1000, self._zone))
-            if isinstance(self._schedule, crontab):
-                found = min(found, self._in_repeated_hour(moment, found))
+            found = self._after(moment)
         except Exception as exc:
             raise NoInstant(f"its schedule has no next instant: {exc}") from exc
         if found <= moment:
@@ -112,25 +111,40 @@ class Instants:
     def _asked(self, moment: datetime) -> int:
         """The next instant after a moment as Celery says."""
         self._now = moment
+        self._schedule.tz = moment.tzinfo
         left: timedelta = self._schedule.remaining_estimate(moment)
         return round((moment.timestamp() + left.total_seconds()) * 1000)
 
-    def _in_repeated_hour(self, moment: int, found: int) -> int:
-        """The next instant where the clocks go back in between, and a crontab is for every hour.
+    def _after(self, moment: int) -> int:
+        if not isinstance(self._schedule, crontab):
+            return self._asked(datetime.fromtimestamp(moment / 1000, self._zone))
+        if len(self._schedule.hour) == 24:
+            return self._at_every_hour(moment)
+        for minute in range(AMBIGUOUS):
+            found = self._asked(datetime.fromtimestamp((moment + minute * 60_000) / 1000, self._zone))
+            # in an hour that is shown for the second time Celery goes back to the first
+            if found > moment:
+                break
+        return found
 
-        Celery reckons by what the clocks show, and would leave out the hour that they show twice. What is for
-        certain hours fires in the first of the two only.
+    def _at_every_hour(self, moment: int) -> int:
+        """The next instant of a crontab for every hour, so also for one that clocks show twice.
+
+        Celery reckons by what the clocks show, and would leave that out.
         """
-        before = datetime.fromtimestamp(moment / 1000, self._zone)
-        after = datetime.fromtimestamp(found / 1000, self._zone)
-        offset = before.utcoffset()
-        every_hour = isinstance(self._schedule, crontab) and len(self._schedule.hour) == 24
-        if not every_hour or offset is None or (after.utcoffset() or offset) >= offset:
+        old = self._offset(moment)
+        # by clocks that do not change
+        found = self._asked(datetime.fromtimestamp(moment / 1000, timezone(old)))
+        if self._offset(found) == old:
             return found
-        # by clocks that would not go back
-        again = self._asked(before.astimezone(timezone(offset)))
-        shown = datetime.fromtimestamp(again / 1000, self._zone)
-        return again if shown.minute in self._schedule.minute else found
+        change, same = found, moment
+        while change - same > 1:
+            middle = (change + same) // 2
+            same, change = (middle, change) if self._offset(middle) == old else (same, middle)
+        return self._asked(datetime.fromtimestamp((change - 1) / 1000, timezone(self._offset(change))))
+
+    def _offset(self, moment: int) -> timedelta:
+        return datetime.fromtimestamp(moment / 1000, self._zone).utcoffset() or timedelta()
 
 
 #: How far from its instant, ms, a timer may lie that nobody moved: before Redis 7 the clock goes on in a

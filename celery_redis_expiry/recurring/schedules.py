@@ -44,8 +44,8 @@ def described(every: Any, argument: str = "every") -> dict[str, Any]:
     if isinstance(every, BaseSchedule):
         raise InvalidTimer(
             f"{argument} is a {kind.__name__}: the expiry worker runs no code of users' own, so a schedule "
-            "of your own can't be kept. Take crontab, solar or schedule of celery.schedules, or have the task "
-            "schedule itself anew"
+            "of your own can't be kept. Take crontab, solar or schedule of celery.schedules, or have the "
+            "task schedule itself anew"
         )
     return _interval(every, argument)
 
