@@ -80,7 +80,7 @@ class Keys:
         #: channel: a due time (ms) that is earlier than announced, or "!" and a member that is due at once,
         #: or "?" and one that waits for a user's key
         self.wake = base + "wake"
-        #: hash: name of an entry of beat_schedule → what it was stored as; in the first shard
+        #: hash: name of an entry of beat_schedule that became a timer → nothing; in the first shard
         self.beat = base + "beat"
         self._trigger = base + "trigger:"
         self._running = base + "running:"

@@ -40,6 +40,7 @@ NAMES = (
     "release",
     "rescue",
     "retry",
+    "revise",
     "schedule",
     "touch",
     "trim",

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.store.async_link import AsyncLink
+from celery_redis_expiry.store.beat import Kept
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
 from celery_redis_expiry.store.firing import SLICE, Fired
@@ -33,6 +34,7 @@ __all__ = [
     "Delivery",
     "Fired",
     "Guarded",
+    "Kept",
     "Link",
     "Look",
     "NotLeading",

@@ -61,6 +61,10 @@ ROLES = {
             *("zscore", "time"),
         ),
     ),
+    "beat": Role(
+        ("enter", "schedule", "inspect", "cancel", "revise"),
+        ("hget", "hmget", "hkeys", "hset", "hdel", "zscore", "time"),
+    ),
     "rescuer": Role(("enter", "schedule", "inspect", "rescue", "hold"), ("hget", "hmget", "hlen", "time")),
 }
 #: Without these timers fire, but some of them late.
@@ -91,6 +95,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "hget": ("HGET", "KEY", "field"),
     "hmget": ("HMGET", "KEY", "field"),
     "hset": ("HSET", "KEY", "field", "value", "field"),  # a value is missing
+    "hkeys": ("HKEYS", "KEY"),
     "hdel": ("HDEL", "KEY", "field"),
     "zadd": ("ZADD", "KEY", "no number", "member"),
     "zrem": ("ZREM", "KEY", "member"),

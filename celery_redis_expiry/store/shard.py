@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from celery_redis_expiry.blocking import run
+from celery_redis_expiry.store.beat import BeatTimers
 from celery_redis_expiry.store.claiming import Claiming
 from celery_redis_expiry.store.dead_letters import DeadLetters
 from celery_redis_expiry.store.firing import Firing
@@ -27,6 +28,7 @@ class Shard(
     Claiming,
     Firing,
     RecurringTimers,
+    BeatTimers,
     Workers,
     DeadLetters,
     Overview,
