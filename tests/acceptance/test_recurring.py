@@ -44,7 +44,7 @@ def test_every_occurrence_once_though_workers_are_killed(site: Site) -> None:
     every = timedelta(seconds=0.5)
     made = recurring(site, site.record("r"), every.total_seconds(), overlap=True)
     first = made.due
-    for number in range(3):
+    for number in range(2):
         victim = site.expiry(f"victim{number}")
         before = len(site.runs("r"))
         eventually(lambda before=before: len(site.runs("r")) >= before + 3, what="three more occurrences")
@@ -68,8 +68,6 @@ def test_every_occurrence_once_though_workers_are_killed(site: Site) -> None:
     passed = (dues[-1] - first) // every + 1
     missed = sum({run["request"]["id"]: run["request"]["expiry_missed"] for run in runs}.values())
     assert len(dues) + missed == passed
-    told_of = site.redis.llen("celery")
-    assert told_of == 0
 
 
 def test_no_overlap(site: Site) -> None:
