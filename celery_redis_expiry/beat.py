@@ -88,9 +88,11 @@ class _Sync:
         self._dry = dry
         self._store: Store = store_of(app)
         self._store.permit("beat")
+        self._names = self._store.shards[0].beat_names()
 
     def names(self) -> set[str]:
-        return self._store.shards[0].beat_names()
+        """Those of timers that this made, or another run before."""
+        return set(self._names)
 
     def entry(self, name: Any, given: Mapping[str, Any] | ScheduleEntry) -> Change:
         """Make the timer of an entry what it should be."""
@@ -146,6 +148,9 @@ class _Sync:
                 raise InvalidTimer(
                     "a timer of this name waits that is not of sync-beat: cancel it, or rename the entry"
                 )
+            if not self._dry:
+                # it may have come from another Redis, by export and import
+                self._remember(str(asked.name))
             recurring = kept.stored.recurring
             if recurring.plan.print == plan.print:
                 return "unchanged"
@@ -164,10 +169,15 @@ class _Sync:
 
     def _make(self, asked: Asked, prepared: Prepared, mode: str) -> bool:
         """Store a timer; False if another was faster."""
-        self._store.shards[0].add_beat_name(str(asked.name))
+        self._remember(str(asked.name))
         mine = Prepared(prepared.stored, prepared.result, prepared.ignored)
         id = run(steps.put_recurring(calls_of(self._app), asked._replace(mode=mode), mine, owner=OWNER))
         return id == prepared.stored.id
+
+    def _remember(self, name: str) -> None:
+        if name not in self._names:
+            self._store.shards[0].add_beat_name(name)
+            self._names.add(name)
 
     def _find(self, name: str) -> tuple[Shard, Kept] | None:
         shard = self._store.home(name)

@@ -166,6 +166,13 @@ def test_a_crash_in_the_middle_is_made_up_for(site: Site) -> None:
     assert "gone" not in shard.beat_names()
 
 
+def test_what_came_from_another_redis_is_known(site: Site) -> None:
+    told(site)
+    site.redis.delete(site.key("beat"))
+    assert told(site) == dict.fromkeys(SCHEDULE, "unchanged")
+    assert sorted(site.redis.hkeys(site.key("beat"))) == sorted(SCHEDULE)
+
+
 def test_two_at_once(redis_server: RedisServer, make_site: Callable[..., Site], site: Site) -> None:
     others = [make_site() for _ in range(3)]
     entries = {f"e{n}": {"task": "ledger.record", "schedule": 60 + n} for n in range(40)}
