@@ -38,7 +38,8 @@ local function recur(k, a)
   redis.call('HSET', timers, member, head .. (awaited and skipped or fired) .. message)
   redis.call('ZADD', due_index, upcoming, member)
   if tonumber(upcoming) > now then redis.call('SET', trigger, '0', 'PXAT', upcoming) end
-  if not earliest or tonumber(upcoming) < earliest then earliest = tonumber(upcoming) end
+  local first = math.min(tonumber(upcoming), awaited and math.huge or tonumber(due))
+  if not earliest or first < earliest then earliest = first end
   if awaited then return 'skipped' .. awaited end
   redis.call('HSET', timers, occurrence, record)
   redis.call('HSET', ids, id, occurrence)
