@@ -45,7 +45,7 @@ ROLES = {
         ("set", "exists", "ping", "psubscribe"),
         ("time", "zcount", "hscan"),
     ),
-    "task": Role(("finish",), ()),
+    "task": Role(("finish",), ("hmget",)),
     "in place": Role(("fire",), ("info",)),
     "watcher": Role(
         ("lead", "note", "agenda", "deliver", "fall_due"),
@@ -62,7 +62,7 @@ ROLES = {
         ),
     ),
     "beat": Role(
-        ("enter", "schedule", "inspect", "cancel", "revise"),
+        ("enter", "schedule", "inspect", "cancel", "revise"),  # a producer, too
         ("hget", "hmget", "hkeys", "hset", "hdel", "zscore", "time"),
     ),
     "rescuer": Role(("enter", "schedule", "inspect", "rescue", "hold"), ("hget", "hmget", "hlen", "time")),
