@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry import RecurringTimer, get_timer, schedule_on_expiry
+from tests.servers.redis import RedisServer
+from tests.servers.workers import Worker
 from tests.site import Run, Site
 from tests.waiting import eventually
 
@@ -38,8 +40,7 @@ def settled(site: Site, label: str) -> list[Run]:
     return site.runs(label)
 
 
-def test_every_occurrence_once_though_workers_are_killed(site: Site) -> None:
-    site.ordinary()
+def test_every_occurrence_once_though_workers_are_killed(site: Site, ordinary_worker: Worker) -> None:
     site.expiry("steady")
     every = timedelta(seconds=0.5)
     made = recurring(site, site.record("r"), every.total_seconds(), overlap=True)
@@ -71,8 +72,10 @@ def test_every_occurrence_once_though_workers_are_killed(site: Site) -> None:
 
 
 def test_no_overlap(site: Site) -> None:
-    """The next occurrence fires only once the task of the last one has ended."""
-    site.ordinary()
+    """The next occurrence fires only once the task of the last one has ended, in whatever process."""
+    site.app.conf.task_default_queue = "forked"
+    site.config["conf"]["task_default_queue"] = "forked"
+    site.worker("forked", "-P", "prefork", "-c", "2")
     expiry = site.expiry()
     made = recurring(site, site.task("wait_for").s("r", "go"), 0.3)
     expiry.wait_for("an occurrence was skipped")
@@ -87,9 +90,8 @@ def test_no_overlap(site: Site) -> None:
 
 
 @pytest.mark.parametrize("task", ["fail", "try_twice"])
-def test_what_ends_a_task(site: Site, task: str) -> None:
+def test_what_ends_a_task(site: Site, ordinary_worker: Worker, task: str) -> None:
     """A failure does, a retry does not."""
-    site.ordinary()
     site.expiry()
     made = recurring(site, site.task(task).s("r"), 0.3)
     eventually(lambda: len({run["request"]["id"] for run in site.runs("r")}) >= 3, what="three occurrences")
@@ -102,7 +104,12 @@ def test_what_ends_a_task(site: Site, task: str) -> None:
     assert all(ids.count(id) == tries for id in ids)
 
 
-def test_what_expired_in_the_queue_holds_nothing_up(site: Site) -> None:
+def test_what_expired_in_the_queue_holds_nothing_up(
+    make_site: Callable[..., Site], shared_redis: Callable[..., RedisServer]
+) -> None:
+    # where nobody else runs tasks
+    site = make_site(shared_redis(use="idle"))
+    site.reset()
     site.expiry()
     made = recurring(site, site.record("r").set(expires=0.2), 0.3)
     eventually(lambda: (get_timer(NAME, app=site.app) or made.timer).skipped >= 2, what="skipped ones")
@@ -111,12 +118,11 @@ def test_what_expired_in_the_queue_holds_nothing_up(site: Site) -> None:
     assert made.cancel() is True
 
 
-def test_missed_while_no_worker_ran(site: Site) -> None:
+def test_missed_while_no_worker_ran(site: Site, ordinary_worker: Worker) -> None:
     made = recurring(site, site.record("r"), 0.3, overlap=True)
     first = made.due
     assert first is not None
     eventually(lambda: site.now() > first.timestamp() + 2, what="some instants")
-    site.ordinary()
     expiry = site.expiry()
     expiry.wait_for(r"missed \d+ occurrences")
     run = site.wait_run("r")

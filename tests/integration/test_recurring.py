@@ -28,6 +28,7 @@ from celery_redis_expiry.store import Claims, Shard, store_of
 from celery_redis_expiry.timer import Claimed, Stored
 from celery_redis_expiry.worker.recurrence import Recurrence
 from celery_redis_expiry.worker.reporting.figures import Figures
+from tests.integration.commands import expiry, told
 from tests.servers.redis import RedisServer
 from tests.site import Site
 from tests.waiting import eventually
@@ -380,6 +381,46 @@ def test_protocol_1_is_refused(make_site: Callable[..., Site]) -> None:
     with pytest.raises(InvalidTimer, match="task_protocol 2"):
         recurring(site)
     assert site.stored() == {}
+
+
+def test_eager(make_site: Callable[..., Site]) -> None:
+    """With `task_always_eager` it runs once, at once."""
+    site = make_site(task_always_eager=True)
+    site.reset()
+    result = schedule_on_expiry(site.record("now"), every=60, key=NAME)
+    assert result.get() == "now"  # type: ignore[union-attr]
+    assert site.stored() == {}
+
+
+def test_listed_and_shown(site: Site, shard: Shard) -> None:
+    recurring(site, seconds=0)
+    wait_due(site, timer(site).due)  # type: ignore[arg-type]
+    [first] = fire(site, shard)
+    shard.ack(first.token, [first])
+    assert "ledger.record (every day)" in expiry(site.app, "list").stdout
+    [listed] = told(site.app, "list")
+    assert (listed["name"], listed["every"]) == (NAME, "every day")
+    [shown] = told(site.app, "show", NAME)
+    assert (shown["fired"], shown["skipped"], shown["missed"], shown["last_id"]) == (1, 0, 0, first.id)
+    assert told(site.app, "cancel", NAME)[0]["cancelled"] is True
+
+
+def test_a_shard_of_many(make_site: Callable[..., Site]) -> None:
+    """Each occurrence lies where its task id says."""
+    site = make_site(expiry_shards=16)
+    site.reset()
+    for number in range(6):
+        made = schedule_on_expiry(site.record(number), 0, every=60, key=f"r{number}")
+        assert isinstance(made, RecurringTimer)
+        wait_due(site, made.due)  # type: ignore[arg-type]
+        shard = store_of(site.app).home(made.label)
+        due = shard.claim([(str(shard.find(made.label)), False)], token=new_token(), lease=60).recurring
+        [(member, _)], _ = Recurrence(site.app, Figures()).occurrences(shard, due)
+        [claimed] = shard.claim([(member, False)], token=new_token(), lease=60)
+        assert store_of(site.app).home(claimed.id) is shard
+        found = get_timer(claimed.id, app=site.app)
+        assert found is not None
+        assert found.state == "claimed"
 
 
 def test_not_in_bulk(site: Site) -> None:
