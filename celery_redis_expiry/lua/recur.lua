@@ -1,16 +1,22 @@
 -- recur: arm recurring timers that are due for their next instants, each with an occurrence, due at once, unless the
 --   task of its last one is not known to have ended.
--- KEYS: due timers ids parked claims pacers, then per timer: its trigger key, the key that tells of its running task
--- ARGV: wake, then per timer: member expired seen next fired skipped bound occurrence id due record
+-- KEYS: due timers ids parked claims pacers templates used, then per timer: its trigger key, the key that tells of its
+--   running task
+-- ARGV: wake brought, then as many pairs of a template's name and text (see `keep_templates`), then per timer: member
+--   expired seen next fired skipped bound occurrence id due record
 --   expired: "1" where an event said that the trigger key has expired; seen: SHA1 of the stored message that the caller
 --   reckoned with; next: when it is due next, ms; fired, skipped: what it then knows of its occurrences; bound: for how
 --   long its task is awaited, ms, "" not at all; occurrence, id, due, record: the member, task id, due time and stored
 --   message of the occurrence
 -- RETURNS: per timer "fired"; "skipped" and the task id that is awaited; or "" where nothing was done: it was changed
---   meanwhile, or another worker was faster. In a repeated call "fired" while the occurrence waits or is claimed
+--   meanwhile, or another worker was faster. In a repeated call "fired" while the occurrence waits or is claimed. Or
+--   one for all, {"lacking" or "clash", template}, and nothing is done
 local due_index, timers, ids, parked, claims, pacers = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local wake = ARGV[1]
-check({due_index, parked}, {timers, ids, claims})
+local templates, used, wake = KEYS[7], KEYS[8], ARGV[1]
+local brought = {unpack(ARGV, 3, 2 + 2 * ARGV[2])}
+check({due_index, parked, used}, {timers, ids, claims, templates})
+local problem, about = check_templates(templates, brought)
+if problem then return {{problem, about}} end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local earliest
@@ -48,10 +54,12 @@ local function recur(k, a)
   return 'fired'
 end
 
-local outcomes, k = {}, 7
-for a = 2, #ARGV, 11 do
+local outcomes, k = {}, 9
+for a = 3 + #brought, #ARGV, 11 do
   outcomes[#outcomes + 1] = recur(k, a)
   k = k + 2
 end
+-- what may need memory comes last
+if earliest then keep_templates(templates, used, brought, now) end
 wake_pacers(pacers, wake, earliest)
 return outcomes

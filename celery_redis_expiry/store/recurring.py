@@ -95,10 +95,18 @@ class RecurringTimers(ShardBase):
         return answers
 
     def _recur(self, rearms: Sequence[Rearm]) -> list[tuple[str, str]]:
+        while True:
+            answers = self._recur_by(rearms)
+            status, about = answers[0]
+            if status not in ("lacking", "clash"):
+                return answers
+            self.templates.refused(status, about.encode(errors="surrogateescape"))
+
+    def _recur_by(self, rearms: Sequence[Rearm]) -> list[tuple[str, str]]:
         k = self.keys
-        keys = [k.due, k.timers, k.ids, k.parked, k.claims, k.pacers]
-        args: list[Any] = [k.wake]
-        members = []
+        keys = [k.due, k.timers, k.ids, k.parked, k.claims, k.pacers, k.templates, k.used]
+        args: list[Any] = []
+        members, templates = [], []
         for each in rearms:
             recurs, due, occurrence = each.recurs, each.due, each.occurrence
             stored = recurs.stored
@@ -111,10 +119,21 @@ class RecurringTimers(ShardBase):
             args += [handle(recurs.member), "1" if recurs.expired else "0", recurs.seen, due.next]
             args += [state.after(due, occurrence.id).encode(), state.without(due).encode()]
             args += ["" if plan.bound is None else plan.bound]
-            args += [own, occurrence.id, due.instant, occurrence.encode()]
+            args += [own, occurrence.id, due.instant]
+            # by a template, as any timer: it may fire in place
+            parts = self.templates.split(occurrence)
+            if parts is None:
+                args.append(occurrence.encode())
+            else:
+                templates.append(parts[0])
+                args.append(occurrence.encode_split(own, *parts))
+        brought = self.templates.brought(templates)
         with self._translated():
-            outcomes = map(text, self._scripts.recur(keys=keys, args=args))
+            answers = self._scripts.recur(keys=keys, args=[k.wake, *brought, *args])
+        if isinstance(answers[0], list):
+            return [(text(answers[0][0]), text(answers[0][1]))]
+        self.templates.stored(brought)
         return [
             ("fired", own) if outcome == "fired" else (outcome[:7], outcome[7:])
-            for outcome, own in zip(outcomes, members, strict=True)
+            for outcome, own in zip(map(text, answers), members, strict=True)
         ]

@@ -251,6 +251,18 @@ def test_replaced_while_it_is_due(site: Site, shard: Shard) -> None:
     assert site.stored() == ARMED
 
 
+def test_a_template_that_is_lost_is_brought_again(site: Site, shard: Shard) -> None:
+    """Occurrences are stored by one, as all timers of a kind."""
+    recurring(site, seconds=0, overlap=True)
+    for _ in range(2):
+        wait_due(site, timer(site).due)  # type: ignore[arg-type]
+        [claimed] = fire(site, shard)
+        assert isinstance(claimed.stored, Stored)
+        assert claimed.stored.template is not None
+        assert site.redis.delete(site.key("templates"), site.key("used")) == 2
+        reschedule(NAME, seconds=0, app=site.app)
+
+
 def test_without_a_name_it_goes_by_its_id(site: Site) -> None:
     made = schedule_on_expiry(site.record(1), every=60)
     assert isinstance(made, RecurringTimer)
