@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, overload
 
 from celery.canvas import Signature
 from celery.schedules import BaseSchedule
@@ -24,6 +24,34 @@ from celery_redis_expiry.store import calls_on_loop
 from celery_redis_expiry.timer import Timer
 
 
+@overload
+async def aschedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    max_wait: float | timedelta | None = ...,
+    unless_exists: str | Collection[str] | None = ...,
+    only_if_exists: str | Collection[str] | None = ...,
+    watch: str | bytes | None = ...,
+    every: None = ...,
+    overlap: Literal[False] = ...,
+    app: Any = ...,
+) -> ScheduledResult | ScheduledGroupResult: ...
+@overload
+async def aschedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    every: float | timedelta | BaseSchedule,
+    overlap: bool | float | timedelta = ...,
+    app: Any = ...,
+) -> RecurringTimer: ...
 async def aschedule_on_expiry(
     signature: Signature,
     seconds: float | timedelta | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, overload
 
 from celery.canvas import Signature
 from celery.schedules import BaseSchedule
@@ -19,6 +19,36 @@ from celery_redis_expiry.store import calls_of
 from celery_redis_expiry.timer import Timer
 
 
+@overload
+def schedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    max_wait: float | timedelta | None = ...,
+    unless_exists: str | Collection[str] | None = ...,
+    only_if_exists: str | Collection[str] | None = ...,
+    watch: str | bytes | None = ...,
+    every: None = ...,
+    overlap: Literal[False] = ...,
+    on_commit: bool | str = ...,
+    app: Any = ...,
+) -> ScheduledResult | ScheduledGroupResult: ...
+@overload
+def schedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    every: float | timedelta | BaseSchedule,
+    overlap: bool | float | timedelta = ...,
+    on_commit: bool | str = ...,
+    app: Any = ...,
+) -> RecurringTimer: ...
 def schedule_on_expiry(
     signature: Signature,
     seconds: float | timedelta | None = None,

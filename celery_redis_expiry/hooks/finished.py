@@ -16,7 +16,7 @@ from celery_redis_expiry.arguments import app_of
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.messages import DUE, NAME
+from celery_redis_expiry.messages import AWAITED, NAME
 from celery_redis_expiry.store import Store, new_store
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def finish(task: Any, request: Any, id: Any) -> None:
         request: of the task, with the headers of its message.
     """
     label = getattr(request, NAME, None)
-    if getattr(request, DUE, None) is None or not isinstance(label, str) or not isinstance(id, str):
+    if not getattr(request, AWAITED, None) or not isinstance(label, str) or not isinstance(id, str):
         return
     try:
         app = app_of(task.app)

@@ -13,25 +13,26 @@ from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare
 from celery_redis_expiry.messages.group_result import WaitingGroupResult
 from celery_redis_expiry.messages.kinds import Kinds
 from celery_redis_expiry.messages.occurrence import (
-    DUE,
+    AWAITED,
     NAME,
+    awaited_by,
     occurrence,
     print_of,
     recurring_content,
-    recurs_by,
 )
 from celery_redis_expiry.messages.prepared import Prepared
 from celery_redis_expiry.messages.recording import message, record
 from celery_redis_expiry.messages.sent import Sent, timer_of
 
 __all__ = [
-    "DUE",
+    "AWAITED",
     "NAME",
     "Kinds",
     "Prepared",
     "Sent",
     "WaitingGroupResult",
     "apply_canvas",
+    "awaited_by",
     "goes_elsewhere",
     "message",
     "occurrence",
@@ -40,7 +41,6 @@ __all__ = [
     "producer_of",
     "record_call",
     "recurring_content",
-    "recurs_by",
     "timer_of",
 ]
 

@@ -18,6 +18,8 @@ from celery_redis_expiry.timer import Stored, as_datetime
 #: Headers of every occurrence: the name of its recurring timer (as django-celery-beat has it, for
 #: django-celery-results), when it was due, and how many before it were missed.
 NAME, DUE, MISSED = "periodic_task_name", "expiry_due", "expiry_missed"
+#: And of those whose end is awaited.
+AWAITED = "expiry_awaited"
 
 
 def recurring_content(prepared: Prepared, signature: Signature) -> dict[str, Any]:
@@ -57,7 +59,9 @@ def occurrence(stored: Stored, label: str, id: str, due: int, missed: int, app: 
     Raises:
         Exception: what is stored is damaged.
     """
-    told = {NAME: label, DUE: as_datetime(due).isoformat(), MISSED: missed}
+    told: dict[str, Any] = {NAME: label, DUE: as_datetime(due).isoformat(), MISSED: missed}
+    if stored.recurring is not None and stored.recurring.plan.bound is not None:
+        told[AWAITED] = True
     if stored.content.get("kind") == "canvas":
         canvas = as_signature(stored.content["signature"], app=app)
         for leaf in leaves(canvas):
@@ -87,11 +91,11 @@ def print_of(content: Mapping[str, Any], schedule: Mapping[str, Any], bound: int
     return hashlib.sha256(whole.encode()).hexdigest()[:24]
 
 
-def recurs_by(content: Mapping[str, Any]) -> str | None:
-    """The recurring timer of an occurrence: its name, else its task id; None for a timer that is none."""
+def awaited_by(content: Mapping[str, Any]) -> str | None:
+    """The label of the recurring timer that waits for this message's task to end; None where none does."""
     arguments = content.get("arguments")
     headers = arguments.get("headers") if isinstance(arguments, Mapping) else None
-    if not isinstance(headers, Mapping) or DUE not in headers:
+    if not isinstance(headers, Mapping) or not headers.get(AWAITED):
         return None
     label = headers.get(NAME)
     return label if isinstance(label, str) else None

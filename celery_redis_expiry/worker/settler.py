@@ -9,7 +9,7 @@ from typing import Any
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.messages import recurs_by
+from celery_redis_expiry.messages import awaited_by
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.timer import Claimed, Stored, shown
 from celery_redis_expiry.worker.backoff import backoff
@@ -145,7 +145,7 @@ class Settler:
 
     def _let_recur(self, claim: Claimed) -> None:
         """The next occurrence need not wait for one that is a dead letter."""
-        label = recurs_by(claim.stored.content) if isinstance(claim.stored, Stored) else None
+        label = awaited_by(claim.stored.content) if isinstance(claim.stored, Stored) else None
         if label is not None:
             run(self._store.calls.finish(label, claim.id))
 

@@ -23,11 +23,14 @@ from celery_redis_expiry import (
 )
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.keys import new_token
-from celery_redis_expiry.messages import recurs_by
+from celery_redis_expiry.messages import awaited_by
 from celery_redis_expiry.store import Claims, Shard, store_of
 from celery_redis_expiry.timer import Claimed, Stored
+from celery_redis_expiry.worker.bounds import Bounds
+from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.recurrence import Recurrence
 from celery_redis_expiry.worker.reporting.figures import Figures
+from celery_redis_expiry.worker.settler import Settler
 from tests.integration.commands import expiry, told
 from tests.servers.redis import RedisServer
 from tests.site import Site
@@ -111,7 +114,8 @@ def test_each_occurrence_is_a_timer_of_its_own(site: Site, shard: Shard) -> None
     assert headers["periodic_task_name"] == NAME
     assert headers["expiry_due"] == before.due.isoformat()
     assert headers["expiry_missed"] == 0
-    assert recurs_by(content(first)) == NAME
+    assert awaited_by(content(first)) == NAME
+    assert headers["expiry_awaited"] is True
     assert datetime.fromtimestamp(first.due / 1000, timezone.utc) == before.due
     assert shard.ack(first.token, [first]) == 1
     assert site.stored() == ARMED
@@ -139,7 +143,7 @@ def test_a_crash_after_arming_leaves_the_occurrence_due(site: Site, shard: Shard
     look = shard.look("another", limit=10, parked=10)
     [(left, _)] = look.due
     first = claim(shard, left)
-    assert [recurs_by(content(each)) for each in first] == [NAME]
+    assert [awaited_by(content(each)) for each in first] == [NAME]
     # published, perhaps, by one that died before it said so: the same task id
     shard.release(first[0].token, first, unsure=True)
     again = claim(shard, left)
@@ -183,6 +187,25 @@ def test_no_overlap_unless_asked(site: Site, shard: Shard) -> None:
     reschedule(NAME, seconds=0, app=site.app)
     wait_due(site, timer(site).due)  # type: ignore[arg-type]
     assert len(fire(site, shard, figures)) == 1
+
+
+def test_a_dead_letter_is_not_awaited(site: Site, shard: Shard) -> None:
+    recurring(site, seconds=0)
+    wait_due(site, timer(site).due)  # type: ignore[arg-type]
+    [first] = fire(site, shard)
+    assert site.redis.get(site.key(f"running:{NAME}")) == first.id
+    Settler(store_of(site.app), Lanes(1), "worker", Bounds(10, 86400), Figures()).bury(first, "refused")
+    assert not site.redis.get(site.key(f"running:{NAME}"))
+    assert site.dead() == 1
+
+
+def test_only_who_is_awaited_says_so(site: Site, shard: Shard) -> None:
+    """Workers ask Redis for nothing else."""
+    for overlap in (True, False):
+        recurring(site, seconds=0, overlap=overlap)
+        wait_due(site, timer(site).due)  # type: ignore[arg-type]
+        [claimed] = fire(site, shard)
+        assert awaited_by(content(claimed)) == (None if overlap else NAME)
 
 
 def test_the_bound_of_waiting_for_a_task(site: Site, shard: Shard) -> None:
