@@ -1,80 +1,89 @@
-"""How long a web app's event loop is held up while it schedules: `python -m benchmarks.event_loop`.
-
-One FastAPI app under uvicorn, asked the same number of times to schedule (awaited, and as one should not),
-and to do a plain `await redis.set`; in rounds, so that what else the machine does falls on all alike. The app
-looks at the clock every millisecond: what it comes too late by, its loop was busy.
-"""
+"""A web app that is asked to schedule, and what its event loop was held up by meanwhile."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
+from benchmarks.figures import percentile
 from tests.servers.asgi import ASGIServer
-from tests.servers.redis import RedisServer, binaries
 
-#: What is asked for, and what it is called.
-KINDS = {
-    "set": "`await redis.set`",
-    "awaited": "`await aschedule_on_expiry`",
-    "blocking": "`schedule_on_expiry`, which blocks",
-}
+#: How many ask at the same time.
+CLIENTS = 50
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--requests", type=int, default=2_000, help="of each kind, in each round")
-    parser.add_argument("--clients", type=int, default=50, help="how many ask at the same time")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    version, binary = next(iter(binaries().items()))
-    timers = RedisServer(binary, version).start()
-    try:
-        print("\n".join(run(timers, options.requests, options.clients, options.rounds)))
-    finally:
-        timers.remove()
+@dataclass
+class Asked:
+    """What was seen while requests of one kind were answered; seconds.
+
+    Attributes:
+        steps, used: the longest step of the loop in each window, by the clock and by its CPU.
+        collected: the longest run of the garbage collector in each, part of some step.
+        late: what the loop was late by, each time it looked at the clock.
+    """
+
+    requests: int = 0
+    seconds: float = 0.0
+    steps: list[float] = field(default_factory=list)
+    used: list[float] = field(default_factory=list)
+    collected: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+
+    def add(self, other: Asked) -> None:
+        self.requests += other.requests
+        self.seconds += other.seconds
+        self.steps += other.steps
+        self.used += other.used
+        self.collected += other.collected
+        self.late += other.late
+
+    def figures(self) -> Mapping[str, float]:
+        """In ms."""
+        return {
+            **{"requests": self.requests, "rate": self.requests / self.seconds},
+            **_three("step", self.steps),
+            **_three("cpu", self.used),
+            **_three("collector", self.collected),
+            **_three("late", self.late),
+        }
 
 
-def run(timers: RedisServer, requests: int, clients: int, rounds: int) -> list[str]:
-    """The table, in Markdown."""
-    lags: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    config = {"main": "bench", "broker": timers.url(), "backend": timers.url(1), "ledger": timers.url(2)}
-    with tempfile.TemporaryDirectory(prefix="expiry-bench-") as folder:
-        asgi = ASGIServer(config, Path(folder)).wait_ready()
-        try:
-            for kind in KINDS:  # what is loaded once is loaded
-                asgi.ask(f"POST /{kind}/first")
-            for number in range(rounds):
-                for kind in KINDS:
-                    asgi.ask("POST /lags")
-                    began = time.perf_counter()
-                    asgi.ask(*(f"POST /{kind}/{number}.{i}" for i in range(requests)), clients=clients)
-                    rates[kind].append(requests / (time.perf_counter() - began))
-                    lags[kind] += asgi.ask("POST /lags")[0]
-        finally:
-            asgi.process.kill()
-    about = f"{rounds} × {requests:,} requests of each kind, {clients} at a time; one process, one server."
-    head = ("each request", "requests/s", "loop late by, p50", "p99", "max")
-    rows = [
-        (name, f"{statistics.median(rates[kind]):,.0f}", *map(_ms, _percentiles(lags[kind])))
-        for kind, name in KINDS.items()
-    ]
-    lines = (head, ["---"] * len(head), *rows)
-    return ["## Event loop", "", about, "", *(f"| {' | '.join(line)} |" for line in lines)]
+def _three(name: str, seconds: list[float]) -> Mapping[str, float]:
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {f"{name}_{each}": 1000 * percentile(seconds, share) for each, share in shares.items()}
 
 
-def _percentiles(lags: list[float]) -> tuple[float, float, float]:
-    ordered = sorted(lags)
-    return ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], ordered[-1]
+class Web:
+    """The app of `tests/apps/asgi_app.py`, its timers in the Redis at a URL."""
 
+    def __init__(self, url: str, folder: Path) -> None:
+        config = {"main": "bench", "broker": url, "backend": url, "ledger": url}
+        self._server = ASGIServer(config, folder)
+        self._asked = 0
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
+    def __enter__(self) -> Web:
+        self._server.wait_ready(60)
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.process.kill()
 
-if __name__ == "__main__":
-    main()
+    def freeze(self) -> None:
+        """What is there now is no more business of its garbage collector."""
+        self._server.ask("POST /freeze")
+
+    def ask(self, kind: str, requests: int) -> Asked:
+        """So many requests of a kind (see the app's routes), each of another name."""
+        first, self._asked = self._asked, self._asked + requests
+        self._server.ask("POST /lags", "POST /steps")
+        began = time.perf_counter()
+        names = range(first, first + requests)
+        self._server.ask(*(f"POST /{kind}/{name}" for name in names), clients=CLIENTS)
+        seconds = time.perf_counter() - began
+        late, steps = self._server.ask("POST /lags", "POST /steps")
+        return Asked(requests, seconds, *(list(each) for each in zip(*steps, strict=True)), late)

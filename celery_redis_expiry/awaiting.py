@@ -1,8 +1,7 @@
 """What users call from asyncio: the calls of `scheduling` and `bulk`, awaited.
 
 Each has the arguments, the answer and the errors of the one without the `a` (a test compares the signatures),
-and holds the event loop up no longer than it takes to prepare one message. There is no `on_commit`: Django's
-transactions are a thread's, and none is ever open in an event loop's.
+and holds the event loop up no longer than it takes to prepare one message.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from celery.schedules import BaseSchedule
 from celery_redis_expiry import steps
 from celery_redis_expiry.arguments import checked
 from celery_redis_expiry.bulk import ScheduleSummary, schedule_many
+from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.results import RecurringTimer, ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.store import calls_on_loop
 from celery_redis_expiry.timer import Timer
@@ -38,6 +38,7 @@ async def aschedule_on_expiry(
     watch: str | bytes | None = ...,
     every: None = ...,
     overlap: Literal[False] = ...,
+    on_commit: Literal[False] = ...,
     app: Any = ...,
 ) -> ScheduledResult | ScheduledGroupResult: ...
 @overload
@@ -50,6 +51,7 @@ async def aschedule_on_expiry(
     if_exists: str = ...,
     every: float | timedelta | BaseSchedule,
     overlap: bool | float | timedelta = ...,
+    on_commit: Literal[False] = ...,
     app: Any = ...,
 ) -> RecurringTimer: ...
 async def aschedule_on_expiry(
@@ -65,9 +67,10 @@ async def aschedule_on_expiry(
     watch: str | bytes | None = None,
     every: float | timedelta | BaseSchedule | None = None,
     overlap: bool | float | timedelta = False,
+    on_commit: Literal[False] = False,
     app: Any = None,
 ) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
-    """`schedule_on_expiry` for asyncio: the same arguments but `on_commit`, the same answer and errors.
+    """`schedule_on_expiry` for asyncio: the same arguments, answer and errors; `on_commit` is refused.
 
     Where it is cancelled in the middle, by a timeout or a client that went, the timer may be stored all the
     same: with a `key` of your own you can `acancel` it, or schedule it again without making a second.
@@ -77,8 +80,17 @@ async def aschedule_on_expiry(
         `acancel` and `areschedule` with it.
 
     Raises:
-        InvalidTimer: also where the result backend speaks to its server at each call, as `rpc` does.
+        InvalidTimer: also for `on_commit`, and where the result backend speaks to its server at each call, as
+            `rpc` does.
     """
+    if on_commit is not False:
+        # an event loop's thread never has one of Django's open: it would be stored at once, and outlive a
+        # rollback of the transaction that was meant
+        raise InvalidTimer(
+            "aschedule_on_expiry has no on_commit: transactions of Django's belong to the thread that opened "
+            "them. Await it after the commit, or call schedule_on_expiry(…, on_commit=True) next to the "
+            "models, in the function that sync_to_async runs"
+        )
     asked = checked(
         signature,
         seconds,

@@ -25,7 +25,7 @@ PLACE = 12
 SHORT, SHORT_TEXT = 4, 6
 #: How many bytes a handle has.
 HANDLE = len(COMPACT) + 16 + SHORT
-_TO_URLSAFE, _FROM_URLSAFE = str.maketrans("+/", "-_"), str.maketrans("-_", "+/")
+_FROM_URLSAFE = str.maketrans("-_", "+/")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What a compact member looks like in the name of a trigger key, and how many bytes it has there.
 COMPACT_MEMBER = rb"[0-9A-Za-z_-]{6}:[0-9a-f-]{36}"
@@ -60,8 +60,6 @@ class Keys:
         self.templates = base + "templates"
         #: sorted set: name of a template → when a message was stored by it last, ms
         self.used = base + "used"
-        #: hash with a TTL of days: kind of broker and name of a template → the message that kombu makes by it
-        self.envelopes = base + "envelopes"
         #: hash: name → member of its newest generation
         self.names = base + "names"
         #: hash: task id → member of its newest generation
@@ -226,8 +224,9 @@ def member_of(raw: bytes) -> str:
     """A member, by its handle."""
     if len(raw) != HANDLE or not raw.startswith(COMPACT):
         return text(raw)
-    id, generation = raw[1:-SHORT].hex(), b2a_base64(raw[-SHORT:])[:SHORT_TEXT].decode()
-    return f"{generation.translate(_TO_URLSAFE)}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
+    id, generation = raw[1:-SHORT].hex(), b2a_base64(raw[-SHORT:])[:SHORT_TEXT]
+    short = generation.replace(b"+", b"-").replace(b"/", b"_").decode()
+    return f"{short}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
 
 
 def text(raw: bytes) -> str:

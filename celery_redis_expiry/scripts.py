@@ -31,6 +31,7 @@ NAMES = (
     "lead",
     "look",
     "note",
+    "oldest",
     "prolong",
     "prune",
     "put",
@@ -49,8 +50,8 @@ NAMES = (
 #: Stand before every script: functions that several of them share.
 PRELUDES = ("members", "templates", "prelude")
 #: Functions that only these share.
-LYING, ENVELOPES = "lying", "envelopes"
-SHARED = {"hold": LYING, "rescue": LYING, "fire": ENVELOPES}
+LYING = "lying"
+SHARED = {"hold": LYING, "rescue": LYING}
 #: The script that one runs within its own.
 WITHIN = {"rescue": "schedule"}
 

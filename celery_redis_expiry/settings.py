@@ -63,7 +63,7 @@ class Settings:
     )
     batch_size: int = _setting(
         500,
-        "How many timers are claimed and published together, 2 to 1000.",
+        "How many timers are taken up together, 2 to 1000. One script claims 200 of them at most.",
     )
     fire_in_place: bool = _setting(
         True,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from kombu.utils.json import dumps, loads
 
@@ -42,6 +42,22 @@ LIKE_JSON, COMMA, KWARGS, EXTRA = 1, 2, 4, 8
 EMBED = ', {"callbacks": '
 
 
+class Parts(NamedTuple):
+    """What a message has of its own.
+
+    Attributes:
+        argsrepr: a header.
+        kwargsrepr: a header; None for the template's.
+        extra: further headers.
+        body: the whole of it.
+    """
+
+    argsrepr: str
+    kwargsrepr: str | None
+    extra: dict[str, Any] | None
+    body: str | bytes
+
+
 @dataclass(frozen=True)
 class Template:
     """What messages of one kind have in common.
@@ -69,8 +85,8 @@ class Template:
             raise TypeError("its headers are no mapping")
         return cls(ref, text, told["content"], told["prefix"], told["suffix"])
 
-    def fill(self, rest: bytes, id: str) -> dict[str, Any]:
-        """The content of one stored message.
+    def parts(self, rest: bytes) -> Parts:
+        """What one stored message has of its own.
 
         Arguments:
             rest: what `split` gave.
@@ -79,29 +95,43 @@ class Template:
             ValueError, LookupError: `split` did not write it.
         """
         flags, rest = rest[0], rest[1:]
-        argsrepr = kwargsrepr = extra = b""
+        argsrepr, kwargsrepr, extra = "", None, None
         if not flags & LIKE_JSON:
-            argsrepr, rest = _until_nul(rest)
+            escaped, rest = _until_nul(rest)
+            argsrepr = _string(escaped)
         if flags & KWARGS:
-            kwargsrepr, rest = _until_nul(rest)
+            escaped, rest = _until_nul(rest)
+            kwargsrepr = _string(escaped)
         if flags & EXTRA:
-            extra, rest = _until_nul(rest)
-        arguments = dict(self.content["arguments"])
-        headers = {name: id if value == ID else value for name, value in arguments["headers"].items()}
-        if flags & LIKE_JSON:
-            headers["argsrepr"] = like_json(rest.decode(), comma=bool(flags & COMMA))
-        else:
-            headers["argsrepr"] = _string(argsrepr)
-        if flags & KWARGS:
-            headers["kwargsrepr"] = _string(kwargsrepr)
-        if extra:
-            headers.update(loads("{" + extra.decode() + "}"))
-        arguments["headers"] = headers
-        arguments["correlation_id"] = id
+            escaped, rest = _until_nul(rest)
+            extra = loads("{" + escaped.decode() + "}")
         if self.prefix and rest[:1] + rest[-1:] not in (b"[]", b"[}"):
             raise ValueError("its arguments are cut off")
-        body: Any = rest if self.prefix is None else f"{self.prefix}{rest.decode()}{self.suffix}"
-        return {**self.content, "body": body, "arguments": arguments}
+        if self.prefix is None and not flags & LIKE_JSON:
+            return Parts(argsrepr, kwargsrepr, extra, rest)
+        middle = rest.decode()
+        if flags & LIKE_JSON:
+            argsrepr = like_json(middle, comma=bool(flags & COMMA))
+        return Parts(
+            argsrepr, kwargsrepr, extra, rest if self.prefix is None else self.prefix + middle + self.suffix
+        )
+
+    def whole(self, parts: Parts, id: str) -> dict[str, Any]:
+        """The content of a stored message that consists of these parts."""
+        arguments = dict(self.content["arguments"])
+        headers = {name: id if value == ID else value for name, value in arguments["headers"].items()}
+        headers["argsrepr"] = parts.argsrepr
+        if parts.kwargsrepr is not None:
+            headers["kwargsrepr"] = parts.kwargsrepr
+        if parts.extra:
+            headers.update(parts.extra)
+        arguments["headers"] = headers
+        arguments["correlation_id"] = id
+        return {**self.content, "body": parts.body, "arguments": arguments}
+
+    def fill(self, rest: bytes, id: str) -> dict[str, Any]:
+        """Both in one: raises what `parts` does."""
+        return self.whole(self.parts(rest), id)
 
 
 def split(content: Mapping[str, Any], id: str) -> tuple[Template, bytes] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +15,7 @@ from celery_redis_expiry.errors import ExpiryError, InvalidTimer, TimerExists
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import HANDLE, PLACE, handle, label_of
 from celery_redis_expiry.recurring import Plan, Recurring, State
-from celery_redis_expiry.template import REF, Template, split
+from celery_redis_expiry.template import REF, Parts, Template, split
 
 #: Version of what a namespace holds; a release reads its own and the last one's.
 FORMAT = 1
@@ -162,7 +163,7 @@ class Stored:
                 template = templates.get(body[:REF])
                 if template is None:
                     raise Undecodable("the template of the stored message is missing, or damaged")
-                return cls(id, template.fill(body[REF:], id), None, since, template)
+                return Templated(id, template, template.parts(body[REF:]), since)
             state = b""
             if version == RECURRING:
                 state, _, body = body.partition(b"\n")
@@ -186,13 +187,50 @@ class Stored:
             raise Undecodable(f"the stored message is damaged: {exc!r}") from exc
 
 
-def ref_of(record: bytes) -> bytes | None:
-    """The name of the template that a stored record has; None where it has none, or is damaged."""
+class Templated(Stored):
+    """A stored message that was read by its template; its content is made for who asks.
+
+    Attributes:
+        template: by which it was stored.
+        parts: what it has of its own.
+    """
+
+    template: Template
+    parts: Parts
+
+    def __init__(self, id: str, template: Template, parts: Parts, since: int | None = None) -> None:
+        # the content stays away: `content` below makes it
+        self.__dict__.update(id=id, guard=None, since=since, template=template, parts=parts)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        return self.template.whole(self.parts, self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stored) and Stored(self.id, self.content, None, self.since) == Stored(
+            other.id, other.content, other.guard, other.since
+        )
+
+    __hash__ = Stored.__hash__
+
+
+def split_record(record: bytes, member: str) -> tuple[str, bytes, bytes] | None:
+    """Task id, the name of the template, and the rest of a stored record; None where it has no template, or
+    is damaged."""
+    if record.startswith(COMPACT):
+        start = len(COMPACT) + HANDLE - PLACE
+        return label_of(member), record[start : start + REF], record[start + REF :]
     try:
-        version, _, _, body = _parts(record, "")
+        version, id, _, body = _parts(record, member)
     except Exception:
         return None
-    return body[:REF] if version in (TEMPLATED, STAMPED) else None
+    return (id, body[:REF], body[REF:]) if version in (TEMPLATED, STAMPED) else None
+
+
+def ref_of(record: bytes) -> bytes | None:
+    """The name of the template that a stored record has; None where it has none, or is damaged."""
+    found = split_record(record, "")
+    return None if found is None else found[1]
 
 
 def _parts(record: bytes, member: str) -> tuple[int, str, int | None, bytes]:
@@ -312,6 +350,7 @@ class Claimed:
         by_event: whether an event told that it is due; else only the index did.
         due_local: when it was due on this process's monotonic clock, s: what its lateness counts from.
         problem: why its guard can't be read, or "": then it must wait until that can be.
+        handle: the member as calls of scripts have it, see `keys`.
     """
 
     member: str
@@ -325,6 +364,10 @@ class Claimed:
     by_event: bool = False
     due_local: float = field(default=0.0, compare=False)
     problem: str = ""
+    handle: str | bytes = field(default="", repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.handle = self.handle or handle(self.member)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from types import ModuleType
 from benchmarks.scenarios import (
     burst,
     cluster,
+    drop_in,
+    event_loop,
     fairness,
     growth,
     idle,
@@ -23,5 +25,8 @@ from benchmarks.scenarios import (
     workers,
 )
 
-_ORDER = (lateness, burst, fairness, scheduling, memory, idle, workers, cluster, growth, own_keys)
+_ORDER = (
+    *(lateness, burst, fairness, scheduling, memory, idle, workers, cluster, growth, own_keys),
+    *(event_loop, drop_in),
+)
 ALL: dict[str, ModuleType] = {module.__name__.rpartition(".")[2]: module for module in _ORDER}

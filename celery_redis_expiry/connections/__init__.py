@@ -2,6 +2,7 @@
 
 from celery_redis_expiry.connections.clients import RETRIES, TIMEOUT, Primary, client, primaries
 from celery_redis_expiry.connections.location import Location, broker_location, locate, locate_watched, parse
+from celery_redis_expiry.connections.packing import pack_quickly
 
 __all__ = [
     "RETRIES",
@@ -12,6 +13,7 @@ __all__ = [
     "client",
     "locate",
     "locate_watched",
+    "pack_quickly",
     "parse",
     "primaries",
 ]

@@ -4,10 +4,10 @@
 --   how: "1" where an event said that the trigger key has expired, "0" where only the index says so; then what its
 --   guard asks, a sign for each of its keys: "-" must not exist, "+" must exist; or what it said a moment ago, where
 --   its keys are out of reach: "y" or "n"
--- RETURNS: {now_ms, claims, guarded, called_off, recurring}: claims is a flat list of member due_ms attempts record (""
---   where it is missing); guarded of member record, for those whose guard was not given: nothing was done; called_off of
---   member id unsure, "1" where the broker may have the message, and nobody knows; recurring of member due_ms record:
---   those are for `recur`, nothing was done
+-- RETURNS: {now_ms, taken, dues, attempts, records, guarded, called_off, recurring}: taken: a sign for each timer, "t"
+--   where it was taken, "-" where not; dues (ms), attempts: of those that were, with spaces between them; records: theirs,
+--   "" where it is missing; guarded: flat list of member record, for those whose guard was not given, recurring of member
+--   due_ms record, for `recur`: nothing was done; called_off of member id unsure, "1" where the broker may have it
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local token, lease, recheck, remember, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -15,16 +15,23 @@ check({due_index, parked, claimed}, {timers, names, ids, claims})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = string.format('%.0f', now + lease)
-local taken, guarded, recurring, earliest = {}, {}, {}, nil
+local guarded, recurring, earliest, places, seen = {}, {}, nil, {}, {}
+local taken, dues, attempted, given, freed, leases, held = {}, {}, {}, {}, {}, {}, {}
 -- what is claimed says whose it is when this call is repeated; what is forgotten can't
 local called_off = cjson.decode(redis.call('GET', answer) or '[]')
 local remembered = #called_off
+for a = 6, #ARGV, 2 do places[#places + 1] = place_of(ARGV[a]) end
+local records = redis.call('HMGET', timers, unpack(places))
+local claimed_by = redis.call('HLEN', claims) > 0 and redis.call('HMGET', claims, unpack(places)) or {}
+-- asking for a key whose time has come deletes it; as a rule all are gone, and one question is enough
+local all_gone = #KEYS == 9 + #places and redis.call('EXISTS', unpack(KEYS, 10)) == 0
 
-local function give(member, due, attempts, record)
-  taken[#taken + 1] = member
-  taken[#taken + 1] = string.format('%.0f', due)
-  taken[#taken + 1] = string.format('%.0f', attempts)
-  taken[#taken + 1] = record
+local function add(list, ...) for _, value in ipairs({...}) do list[#list + 1] = value end end
+
+local function give(i, due, attempts, record)
+  taken[i], dues[#dues + 1] = 't', string.format('%.0f', due)
+  attempted[#attempted + 1] = string.format('%.0f', attempts)
+  given[#given + 1] = record
 end
 
 -- how many of KEYS are a guard's
@@ -47,25 +54,25 @@ local function call_off(member, home, record, unsure)
   redis.call('HDEL', claims, member)
   if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
   if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
-  called_off[#called_off + 1] = member
-  called_off[#called_off + 1] = id
-  called_off[#called_off + 1] = unsure and '1' or '0'
+  add(called_off, member, id, unsure and '1' or '0')
 end
 
 local k = 10
-for a = 6, #ARGV, 2 do
-  local member, how = ARGV[a], ARGV[a + 1]
+for i, place in ipairs(places) do
+  local member, how = ARGV[4 + 2 * i], ARGV[5 + 2 * i]
   local expired, guard = string.sub(how, 1, 1) == '1', string.sub(how, 2)
-  local place, record = place_of(member), record_of(timers, member)
-  local holder, first_due, attempts, unsure = read_claim(redis.call('HGET', claims, place), now)
-  local score, home = redis.call('ZSCORE', due_index, place), due_index
+  local record, score, home = records[i] or '', redis.call('ZSCORE', due_index, place), due_index
+  -- an older generation, whose place another has by now
+  local is_other = record ~= '' and string.byte(member) == 1 and string.sub(record, 2, 10) ~= string.sub(member, 13)
+  local holder, first_due, attempts, unsure = read_claim(claimed_by[i] or '', now)
   if not score then score, home = redis.call('ZSCORE', parked, place), parked end
-  if not record then
-    -- an older generation, whose place another has by now
+  taken[i] = '-'
+  if is_other or seen[place] then
+    -- nothing to do
   elseif holder == token then
-    give(member, first_due, attempts, record) -- the reply to this very call was lost
+    give(i, first_due, attempts, record) -- the reply to this very call was lost
   elseif score then
-    local ttl = redis.call('PTTL', KEYS[k])
+    local ttl = all_gone and -2 or redis.call('PTTL', KEYS[k])
     -- each ZREM comes before its ZADD: it frees memory, after which a full Redis lets the script write
     if ttl == -1 then
       redis.call('ZREM', home, place)
@@ -76,18 +83,17 @@ for a = 6, #ARGV, 2 do
       if not earliest or now + ttl < earliest then earliest = now + ttl end
     elseif expired or (home == due_index and tonumber(score) <= now) then
       if guard == '' and is_guarded(record) then
-        guarded[#guarded + 1] = member
-        guarded[#guarded + 1] = record
+        add(guarded, member, record)
       elseif guard == '' and string.sub(record, 1, 2) == '5:' then
-        local due = string.format('%.0f', math.max(0, math.min(tonumber(score), now)))
-        for _, value in ipairs({member, due, record}) do recurring[#recurring + 1] = value end
+        add(recurring, member, string.format('%.0f', math.max(0, math.min(tonumber(score), now))), record)
       elseif allows(guard, k) then
-        local due = first_due or math.max(0, math.min(tonumber(score), now))
         attempts = attempts or 0
-        redis.call('ZREM', home, place)
-        redis.call('ZADD', claimed, lease_end, place)
-        redis.call('HSET', claims, place, string.format('%s:%.0f:%.0f%s', token, due, attempts, unsure or ''))
-        give(member, due, attempts, record)
+        give(i, first_due or math.max(0, math.min(tonumber(score), now)), attempts, record)
+        if home == parked then redis.call('ZREM', parked, place) else freed[#freed + 1] = place end
+        local n = #leases
+        leases[n + 1], leases[n + 2] = lease_end, place
+        held[n + 1], held[n + 2] = place, string.format('%s:%s:%.0f%s', token, dues[#dues], attempts, unsure or '')
+        seen[place] = true
       else
         call_off(member, home, record, unsure == ':?')
       end
@@ -95,6 +101,10 @@ for a = 6, #ARGV, 2 do
   end
   k = k + 1 + asked(guard)
 end
+if freed[1] then redis.call('ZREM', due_index, unpack(freed)) end
+if leases[1] then redis.call('ZADD', claimed, unpack(leases)) end
+if held[1] then redis.call('HSET', claims, unpack(held)) end
 if #called_off > remembered then redis.call('SET', answer, cjson.encode(called_off), 'PX', remember) end
 wake_pacers(pacers, wake, earliest)
-return {string.format('%.0f', now), taken, guarded, called_off, recurring}
+local told = {table.concat(taken), table.concat(dues, ' '), table.concat(attempted, ' ')}
+return {string.format('%.0f', now), told[1], told[2], told[3], given, guarded, called_off, recurring}

@@ -12,7 +12,7 @@ from celery_redis_expiry.store.async_link import AsyncLink
 from celery_redis_expiry.store.beat import Kept
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
-from celery_redis_expiry.store.firing import SLICE, Fired
+from celery_redis_expiry.store.firing import OLDEST, SLICE, Due, Filled, Fired
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
@@ -25,6 +25,7 @@ from celery_redis_expiry.store.watched import Delivery, Note, NotLeading
 from celery_redis_expiry.store.workers import Look
 
 __all__ = [
+    "OLDEST",
     "RECHECK_MS",
     "SLICE",
     "AnyLink",
@@ -32,6 +33,8 @@ __all__ = [
     "Calls",
     "Claims",
     "Delivery",
+    "Due",
+    "Filled",
     "Fired",
     "Guarded",
     "Kept",

@@ -136,30 +136,36 @@ class Claiming(ShardBase):
         return claims
 
     def _claim(self, due: Sequence[_Due], token: str, lease: float) -> Claims:
+        if not due:
+            return Claims()
         k = self.keys
         keys = [
             *(k.due, k.timers, k.names, k.ids, k.parked, k.claimed, k.claims, k.pacers, k.answer(token)),
         ]
         args: list[Any] = [token, int(lease * 1000), RECHECK_MS, REMEMBER_MS, k.wake]
+        handles = {each.member: handle(each.member) for each in due}
         for each in due:
             keys += [k.trigger(each.member), *each.keys]
-            args += [handle(each.member), ("1" if each.expired else "0") + each.guard]
-        now, taken, guarded, called_off, recurring = self._scripts.claim(keys=keys, args=args)
+            args += [handles[each.member], ("1" if each.expired else "0") + each.guard]
+        answers = self._scripts.claim(keys=keys, args=args)
+        now, taken, dues, attempts, records, guarded, called_off, recurring = answers
         # lateness is told on Redis's clock up to here, and on the monotonic one from here on
         clock_offset = int(now) / 1000 - time.monotonic()
         by_event = {each.member: each.expired for each in due}
         claims = Claims()
-        members = [member_of(raw) for raw in taken[::4]]
-        decoded = self._decoded(zip(members, taken[3::4], strict=True))
-        for i, (member, stored) in enumerate(zip(members, decoded, strict=True)):
-            label, due_ms = label_of(member), int(taken[4 * i + 1])
+        members = [each.member for each, sign in zip(due, text(taken), strict=True) if sign == "t"]
+        decoded = self._decoded(zip(members, records, strict=True))
+        told = zip(members, map(int, dues.split()), map(int, attempts.split()), decoded, strict=True)
+        for member, due_ms, attempted, stored in told:
+            label = label_of(member)
             claims.append(
                 Claimed(
-                    *(member, label, due_ms, int(taken[4 * i + 2]), stored, token),
+                    *(member, label, due_ms, attempted, stored, token),
                     id=label if isinstance(stored, Undecodable) else stored.id,
                     shard=self.number,
                     by_event=by_event[member],
                     due_local=due_ms / 1000 - clock_offset,
+                    handle=handles[member],
                 )
             )
         for i in range(0, len(guarded), 2):

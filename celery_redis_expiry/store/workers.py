@@ -40,29 +40,30 @@ class Look:
 
 
 class Workers(ShardBase):
-    def look(self, worker: str, *, limit: int, parked: int) -> Look:
+    def look(self, worker: str, *, limit: int, newest: int | None = None, parked: int) -> Look:
         """Read what is due, and announce when this worker's pacer wakes.
 
         Arguments:
             worker: the name to announce under.
-            limit: how many timers at most; a quarter more of the newest where there are so many.
+            limit: how many timers at most.
+            newest: how many of the newest at most, where there are more than that; by default a quarter.
             parked: how many parked ones at most.
         """
         k = self.keys
         with self._translated():
             answer = self._scripts.look(
                 keys=[k.due, k.parked, k.claimed, k.pacers, k.namespace, k.timers],
-                args=[worker, limit, max(1, limit // 4), parked, CAP_MS, STALE_MS, self.shards],
+                args=[worker, limit, newest or max(1, limit // 4), parked, CAP_MS, STALE_MS, self.shards],
             )
         if len(answer) == 1:
             raise self.recut(text(answer[0]))
-        now, wake, lease, due, newest, parked_members = answer
+        now, wake, lease, due, latest, parked_members = answer
         return Look(
             now=int(now) / 1000,
             wake=int(wake),
             lease=as_ms(lease) if lease else None,
             due=_pairs(due),
-            newest=_pairs(newest),
+            newest=_pairs(latest),
             parked=[member_of(value) for value in parked_members],
         )
 
@@ -84,7 +85,8 @@ class Workers(ShardBase):
         k = self.keys
         args: list[Any] = [token]
         for claim in claims:
-            args += [handle(claim.member), claim.label, claim.id]
+            compact = isinstance(claim.handle, bytes)
+            args += [claim.handle, "", ""] if compact else [claim.handle, claim.label, claim.id]
         with self._translated():
             return int(self._scripts.ack(keys=[k.timers, k.names, k.ids, k.claimed, k.claims], args=args))
 
@@ -112,7 +114,7 @@ class Workers(ShardBase):
             return int(
                 self._scripts.release(
                     keys=[k.due, k.claimed, k.claims, k.pacers],
-                    args=[*how, *(handle(claim.member) for claim in claims)],
+                    args=[*how, *(claim.handle for claim in claims)],
                 )
             )
 
@@ -122,7 +124,7 @@ class Workers(ShardBase):
         with self._translated():
             lost = self._scripts.prolong(
                 keys=[k.claimed, k.claims],
-                args=[token, int(lease * 1000), *(handle(claim.member) for claim in claims)],
+                args=[token, int(lease * 1000), *(claim.handle for claim in claims)],
             )
         return {member_of(member) for member in lost}
 
@@ -142,7 +144,7 @@ class Workers(ShardBase):
                 self._scripts.bury(
                     keys=[k.names, k.ids, k.claimed, k.claims, k.dead, k.reasons],
                     args=[
-                        claim.token, handle(claim.member), claim.label, claim.id,
+                        claim.token, claim.handle, claim.label, claim.id,
                         dumps({"reason": reason, "origin": origin}),
                     ],
                 )

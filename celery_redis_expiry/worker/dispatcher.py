@@ -11,14 +11,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import Recurs, Shard, Store
+from celery_redis_expiry.store import Recurs, Store
 from celery_redis_expiry.timer import Claimed, Undecodable
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.backoff import backoff
+from celery_redis_expiry.worker.batch import Batch
 from celery_redis_expiry.worker.firing import InPlace
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
@@ -35,12 +37,18 @@ RECONNECT = (0.2, 5.0)
 #: Seconds that a batch should take, since what falls due meanwhile waits: a slow broker gets smaller ones.
 SLICE = 0.1
 SMALLEST = 20
+#: How many are claimed by one script, which holds Redis for as long as they take.
+TOGETHER = 200
+#: Seconds after which firing in place is considered again, though batch follows upon batch.
+ASK_AGAIN = 5.0
 #: Seconds of a wait for work.
 PATIENCE = 60.0
 
 
 class Dispatcher(Loop):
     """One pass: take a batch of one shard from the lanes, claim it, publish it, ack it.
+
+    The next batch is claimed meanwhile.
 
     Arguments:
         lease: seconds for which a claim holds.
@@ -80,79 +88,127 @@ class Dispatcher(Loop):
         self._batch = self._size = batch
         self._broker_failures = 0
         self._outages = Outages(self.name, len(store.shards))
+        self._claims = ThreadPoolExecutor(1, "expiry-claiming")
+        self._ahead: Batch | None = None
+        self._asked = 0.0
 
     def interrupt(self) -> None:
         self._lanes.close()
 
     def close(self) -> None:
+        self._give_back()
+        self._claims.shutdown()
         self._publisher.close()
 
     def one_pass(self) -> None:
         self._settler.ack_again()
-        if not self._lanes.wait(ACK_AGAIN if self._settler.owes else PATIENCE) or self.stopping.is_set():
+        patience = ACK_AGAIN if self._settler.owes else PATIENCE
+        if (self._ahead is None and not self._lanes.wait(patience)) or self.stopping.is_set():
             return
         # before claiming: what can't be published is better left to a worker that can
         if not self._broker_answers():
             return
-        shard, taken = self._lanes.take(self._size)
+        batch, self._ahead = self._ahead or self._take(), None
         began = time.monotonic()
         try:
-            gave_back = self.dispatch(shard, taken)
-            self._outages.answered(shard)
+            gave_back = self._dispatch(batch)
+            self._outages.answered(batch.shard)
         except StoreUnavailable as exc:
             # their events are used up: only the index knows of them now. The other shards go on
-            delay = self._outages.failed(shard, exc)
-            resting = self._store.beside(shard) if isinstance(exc, StoreUnreachable) else [shard]
-            for each in resting:
+            delay = self._outages.failed(batch.shard, exc)
+            beside = self._store.beside(batch.shard)
+            for each in beside if isinstance(exc, StoreUnreachable) else [batch.shard]:
                 self._lanes.rest(each, delay)
                 self.hungry(each, after=delay)
             return
         except BaseException:
-            self._lanes.done(shard, [member for member, _ in taken])
-            self.hungry(shard)
+            self._lanes.done(batch.shard, batch.members)
+            self.hungry(batch.shard)
             raise
-        took = time.monotonic() - began
-        self._size = min(self._batch, max(SMALLEST, int(len(taken) * SLICE / took)))
-        empty = self._lanes.done(shard, [member for member, _ in taken])
-        if gave_back or (empty and not all(expired for _, expired in taken)):
-            self.hungry(shard)
+        if not self._in_place.possible:
+            self._adapt(len(batch.taken), time.monotonic() - began)
+        self._lanes.done(batch.shard, batch.members)
+        if gave_back or self._lanes.lacks(batch.shard):
+            self.hungry(batch.shard)
 
-    def dispatch(self, shard: int, members: Sequence[tuple[str, bool]]) -> bool:
-        """Fire in place what can be; claim, publish, ack the rest, first those that have no guard.
+    def _adapt(self, count: int, took: float) -> None:
+        """A slow broker gets smaller batches. One that has few timers says little of those that have many."""
+        size = max(SMALLEST, int(count * SLICE / took))
+        self._size = min(self._batch, size if took > SLICE else max(size, self._size))
 
-        Arguments:
-            shard: whose timers these are.
-            members: each with whether an event said that its trigger key expired.
+    def _take(self) -> Batch:
+        # what can't be fired in place is claimed by one script
+        most = self._size if self._in_place.possible else min(self._size, TOGETHER)
+        return Batch(*self._lanes.take(most))
+
+    def _dispatch(self, batch: Batch) -> bool:
+        """Fire in place what can be; claim, publish, ack the rest.
 
         Returns:
             Whether some of what was claimed is in the index again.
         """
-        where = self._store.shards[shard]
-        members = self._in_place.fire(where, members)
-        if not members:
-            return False
-        token, began = new_token(), time.monotonic()
-        claims = where.claim(members, token=token, lease=self._lease)
-        gave_back = self._publish(token, claims, began)
-        if claims.guarded:
-            token, began = new_token(), time.monotonic()
-            allowed = where.claim_guarded(claims.guarded, token=token, lease=self._lease)
-            self._teller.called_off(allowed.called_off)
-            gave_back |= self._publish(token, allowed, began)
-        if claims.recurring:
-            gave_back |= self._recur(where, claims.recurring)
+        if batch.asked:
+            return self._see_through(batch)
+        left = self._in_place.fire(self._store.shards[batch.shard], batch.taken)
+        self._asked = time.monotonic()
+        gave_back = False
+        for start in range(0, len(left), TOGETHER):
+            part = Batch(batch.shard, left[start : start + TOGETHER])
+            part.claim(self._claims, self._store, self._lease)
+            gave_back |= self._see_through(part)
         return gave_back
 
-    def _recur(self, where: Shard, due: Sequence[Recurs]) -> bool:
+    def _see_through(self, batch: Batch) -> bool:
+        """Publish and ack what is claimed, first what has no guard; returns as `_dispatch` does."""
+        claims, lease = batch.claimed()
+        self._look_ahead()
+        if self._lanes.lacks(batch.shard):
+            self.hungry(batch.shard)
+        gave_back = self._publish(batch.token, claims, lease)
+        if claims.guarded:
+            token, began = new_token(), time.monotonic()
+            allowed = self._store.shards[batch.shard].claim_guarded(
+                claims.guarded, token=token, lease=self._lease
+            )
+            self._teller.called_off(allowed.called_off)
+            lease = Lease(self._store, token, allowed, self._lease, began)
+            gave_back |= self._publish(token, allowed, lease)
+        if claims.recurring:
+            gave_back |= self._recur(batch.shard, claims.recurring)
+        return gave_back
+
+    def _recur(self, shard: int, due: Sequence[Recurs]) -> bool:
         """Arm recurring timers anew, and dispatch their occurrences: from there on timers like any other."""
+        where = self._store.shards[shard]
         occurrences, broken = self._recurrence.occurrences(where, due)
         if broken:
             token = new_token()
             for claim in where.claim_broken(broken, token=token, lease=self._lease):
                 self._settler.bury(claim, str(claim.stored))
-        return bool(occurrences) and self.dispatch(where.number, occurrences)
+        return bool(occurrences) and self._dispatch(Batch(shard, occurrences))
 
-    def _publish(self, token: str, claims: list[Claimed], began: float) -> bool:
+    def _look_ahead(self) -> None:
+        """Let the next batch be claimed while this one is published; in place nothing is waited for."""
+        may_be_in_place = self._in_place.possible or time.monotonic() > self._asked + ASK_AGAIN
+        if self._ahead or may_be_in_place or self.stopping.is_set() or not self._lanes.wait(0):
+            return
+        self._ahead = ahead = self._take()
+        ahead.claim(self._claims, self._store, self._lease)
+
+    def _give_back(self) -> None:
+        """What was claimed ahead is better left to a worker that can publish it."""
+        batch, self._ahead = self._ahead, None
+        if batch is None:
+            return
+        try:
+            claims, _ = batch.claimed()
+            self._store.release(batch.token, claims)
+        except StoreUnavailable as exc:
+            logger.debug("expiry: what was claimed fires when its lease ends: %s", exc)
+        self._lanes.done(batch.shard, batch.members)
+        self.hungry(batch.shard)
+
+    def _publish(self, token: str, claims: list[Claimed], lease: Lease) -> bool:
         """Publish and ack what was claimed; returns whether some of it is in the index again."""
         parcels = self._pack(token, claims)
         unread = [parcel for parcel in parcels if parcel.outcome]
@@ -160,12 +216,14 @@ class Dispatcher(Loop):
         parcels = [parcel for parcel in parcels if not parcel.outcome]
         if not parcels:
             return bool(unread)
-        lease = Lease(self._store, token, claims, self._lease, began)
         messages = [parcel for parcel in parcels if not parcel.is_canvas]
         canvases = [parcel for parcel in parcels if parcel.is_canvas]
+        # what is claimed ahead waits as long
+        lease.also = lambda: self._ahead.leases() if self._ahead is not None else ()
         try:
             self._publisher.publish(messages, lease)
         finally:
+            lease.also = tuple
             # whatever happened, what was published is acked, and nothing stays claimed that was not sent
             self._settler.settle(token, messages)
         if canvases:
@@ -180,15 +238,16 @@ class Dispatcher(Loop):
 
     def _pack(self, token: str, claims: list[Claimed]) -> list[Parcel]:
         parcels = []
+        published = self._lanes.were_published(claim.member for claim in claims)
         for claim in claims:
             stored = claim.stored
             if isinstance(stored, Undecodable):
                 self._settler.bury(claim, str(stored))
-            elif self._lanes.was_published(claim.member) and self._publisher.is_apart(self._store):
+            elif claim.member in published and self._publisher.is_apart(self._store):
                 # recovered after a lease in which Redis could not be told: the broker has it
                 self._settler.ack(token, [claim])
             else:
-                parcel = Parcel(stored.content, claim.due, claim, template=stored.template)
+                parcel = Parcel(stored, claim)
                 if claim.problem:
                     parcel.settle("failed", claim.problem)
                 parcels.append(parcel)
@@ -214,5 +273,6 @@ class Dispatcher(Loop):
             reason,
             extra=log_fields("broker_lost", reason=reason),
         )
+        self._give_back()
         self.stopping.wait(backoff(RECONNECT, self._broker_failures))
         self._broker_failures += 1

@@ -18,6 +18,11 @@ logger = logging.getLogger(__name__)
 GRACE = 0.1
 #: Seconds until the next look while no wake-up can be heard, or more is due than one look shows.
 DEAF = 1.0
+#: Seconds for which the oldest are not looked at again when nearly all of them were known.
+REST = 0.1
+#: How many of the oldest, and of the newest, are looked at while the lane of the backlog is filled: only the
+#: newest are news then.
+FEW, NEWEST = 10, 50
 #: How many parked timers are looked at in one sweep, at most one sweep a minute.
 PARKED = 500
 
@@ -52,13 +57,18 @@ class Pace:
         self._direct = direct
         self._touched: dict[str, float] = {}
         self._swept = -RECHECK_MS / 1000
+        self._rests_until = 0.0  # on the monotonic clock
+        self._looked = 0.0  # when the last look was, on Redis's clock, ms
         self._clock_offset = 0.0  # Redis's clock less the monotonic one, s
 
     def keep(self) -> float:
         """Look once and act on it; returns when to look again, on the monotonic clock."""
-        sweep = time.monotonic() - self._swept >= RECHECK_MS / 1000
         before = time.monotonic()
-        look = self._shard.look(self._announced, limit=self._batch, parked=PARKED if sweep else 0)
+        sweep = before - self._swept >= RECHECK_MS / 1000
+        limit, newest = self._batch, max(1, self._batch // 4)
+        if before < self._rests_until or self._lanes.crowded(self._number, newest):
+            limit, newest = min(limit, FEW), min(newest, NEWEST)
+        look = self._shard.look(self._announced, limit=limit, newest=newest, parked=PARKED if sweep else 0)
         now = time.monotonic()
         self._clock_offset = look.now / 1000 - (before + now) / 2
         if sweep:
@@ -76,13 +86,13 @@ class Pace:
                     extra=log_fields("recovered", count=recovered, shard=self._number),
                 )
             return now
-        wake = min(self.local(look.wake), self._act(look, now))
+        wake = min(self.local(look.wake), self._act(look, now, limit))
         self._shard.touch(look.parked)
         # without the subscription nobody says that an earlier timer was scheduled
         return wake if self._hearing.wakes(self._number) else min(wake, now + DEAF)
 
-    def _act(self, look: Look, now: float) -> float:
-        backlog = len(look.due) >= self._batch
+    def _act(self, look: Look, now: float, limit: int) -> float:
+        backlog = len(look.due) >= limit
         # what fires in place asks for the trigger key itself, in the same step
         grace = GRACE if self._hearing.events(self._number) and not self._direct() else 0.0
         touch: list[str] = []
@@ -105,7 +115,10 @@ class Pace:
         if lost and not backlog:
             logger.debug("expiry pacer: %d expired events did not come within %s s", lost, GRACE)
             self._hearing.doubt(self._number)
-        again = self._lanes.catch_up(self._number, late, [member for member, _ in look.newest])
+        # of what fell due before the last look, that one knew
+        fresh = [member for member, due in look.newest if due >= self._looked - 1]
+        self._looked = look.now
+        again = self._lanes.catch_up(self._number, late, fresh)
         for start in range(0, len(touch), 100):
             self._shard.touch(touch[start : start + 100])
         self._touched = touched
@@ -113,6 +126,10 @@ class Pace:
         if backlog:
             # it may all be known already, or find no place; what found none is known to the index alone
             wake = min(wake, now + DEAF)
+        if backlog and limit == self._batch and len(late) < limit // 4:
+            # events told of most of it before: while these are worked off, it is not read again and again
+            self._rests_until = now + REST
+            wake = min(wake, self._rests_until)
         return wake if again is None or not late else min(wake, again)
 
     def withdraw(self) -> None:

@@ -58,14 +58,22 @@ def test_the_same_arguments(name: str) -> None:
     blocking, awaited = (
         inspect.signature(getattr(celery_redis_expiry, each)).parameters for each in (name, f"a{name}")
     )
-    # transactions of Django's are a thread's: none is open in an event loop's
-    common = {argument: parameter for argument, parameter in blocking.items() if argument != "on_commit"}
-    assert list(awaited) == list(common)
-    for argument, parameter in common.items():
+    assert list(awaited) == list(blocking)
+    for argument, parameter in blocking.items():
         assert awaited[argument].default == parameter.default, argument
         assert awaited[argument].kind == parameter.kind, argument
-        if argument != "items":  # which may be asynchronous, too
+        if argument not in ("items", "on_commit"):  # which may be asynchronous, too; which is refused
             assert awaited[argument].annotation == parameter.annotation, argument
+
+
+@pytest.mark.parametrize("on_commit", [True, "default"])
+def test_on_commit_is_refused(site: Site, run: Run, on_commit: Any) -> None:
+    """Django's transactions are a thread's: an event loop has none open, so it would be stored at once."""
+    with pytest.raises(InvalidTimer, match=r"no on_commit: .* sync_to_async"):
+        run(aschedule_on_expiry(site.record(1), 600, on_commit=on_commit))
+    assert site.stored() == {}
+    run(aschedule_on_expiry(site.record(1), 600, on_commit=False))
+    assert site.waiting() == 1
 
 
 async def names_there(site: Site, *names: str) -> list[str]:

@@ -17,10 +17,12 @@ from celery import Celery, chain
 from kombu import Exchange, Queue
 from kombu.compression import decompress
 
-from celery_redis_expiry import cancel, get_timer, schedule_on_expiry
-from celery_redis_expiry.keys import new_token, place, text
-from celery_redis_expiry.store import Shard, store_of
-from celery_redis_expiry.worker.firing import InPlace
+from celery_redis_expiry import cancel, get_timer, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry.errors import StoreUnreachable
+from celery_redis_expiry.keys import label_of, new_token, place, text
+from celery_redis_expiry.store import SLICE, Filled, Fired, Shard, store_of
+from celery_redis_expiry.store.firing import NEWEST, OLDEST
+from celery_redis_expiry.worker.firing import InPlace, in_place
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.publishing import Publisher
 from celery_redis_expiry.worker.reporting.figures import Figures
@@ -72,7 +74,7 @@ class Bench:
     def left(self) -> set[str]:
         """What is stored of timers, by key."""
         kinds = {key.partition("}:")[2].partition(":")[0] for key in self.redis.scan_iter("*{expiry.*")}
-        return kinds - {"namespace", "pacers", "answer", "templates", "used", "envelopes"}
+        return kinds - {"namespace", "pacers", "answer", "templates", "used"}
 
 
 def _anything(*args: Any, **kwargs: Any) -> None: ...
@@ -367,8 +369,8 @@ def test_twice_in_one_call(bench: Bench) -> None:
 def test_of_two_workers_one_fires(bench: Bench) -> None:
     members = [one(bench, key="n")]
     other = bench.another()
-    for in_place in (bench.in_place, other, bench.in_place):
-        assert in_place.fire(bench.shard, [(member, True) for member in members]) == []
+    for worker in (bench.in_place, other, bench.in_place):
+        assert worker.fire(bench.shard, [(member, True) for member in members]) == []
     assert len(bench.queue()) == 1
     assert bench.figures.snapshot().in_place == 1
 
@@ -407,26 +409,26 @@ def test_a_damaged_message_poisons_no_queue(bench: Bench, damage: str) -> None:
     assert [json.loads(message)["headers"]["id"] for message in bench.queue()] == [other.partition(":")[2]]
 
 
-def garbled(bench: Bench) -> None:
-    for field in bench.raw.hkeys(bench.shard.keys.envelopes):
-        value = bench.raw.hget(bench.shard.keys.envelopes, field)
-        bench.raw.hset(bench.shard.keys.envelopes, field, value.replace(b"celery", b"cellar"))
+def test_another_message_by_then(bench: Bench) -> None:
+    """What was made of an older one is not put into the queue; the claim sees to what is stored now."""
+    member = one(bench, key="named")
+    shard = bench.shard
+    [due] = shard.read_due([(member, True)])
+    filled = bench.in_place._filled(shard, [due], [])
+    record = bench.raw.hget(shard.keys.timers, member)
+    bench.raw.hset(shard.keys.timers, member, record.replace(b"[1]", b"[2]"))
+    assert shard.fire(filled, token=new_token()).outcomes == "e"
+    assert bench.queue() == []
+    assert bench.in_place.fire(shard, [(member, True)]) == []
+    assert b64decode(json.loads(bench.queue()[0])["body"]).startswith(b"[[2]")
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [lambda bench: bench.raw.delete(bench.shard.keys.envelopes), garbled],
-    ids=["missing", "garbled"],
-)
-def test_an_envelope_that_is_lacking_is_brought(bench: Bench, spoil: Callable[[Bench], None]) -> None:
+def test_a_missing_template(bench: Bench) -> None:
+    """The claim makes it a dead letter."""
     one(bench)
-    bench.fire()
-    spoil(bench)
-    one(bench)
-    assert bench.fire() == []
-    assert len(bench.queue()) == 2
-    assert bench.redis.pttl(bench.shard.keys.envelopes) > 0
-    assert bench.redis.keys("cellar") == []
+    bench.redis.delete(bench.shard.keys.templates)
+    assert len(bench.fire()) == 1
+    assert bench.queue() == []
 
 
 def test_envelopes_of_another_configuration_are_not_used(
@@ -449,12 +451,94 @@ def test_the_reply_is_lost(bench: Bench) -> None:
     """The repetition gets the first answer, and pushes nothing."""
     one(bench)
     bench.fire()
-    members, token = [(one(bench), True)], new_token()
-    call = {"token": token, "kind": bench.in_place._kind, "queues": ["celery"]}
-    first = bench.shard.fire(members, **call)
+    dues, token = bench.shard.read_due([(one(bench), True)]), new_token()
+    filled = bench.in_place._filled(bench.shard, dues, [])
+    first = bench.shard.fire(filled, token=token)
     assert first.outcomes == "f"
-    assert bench.shard.fire(members, **call) == first
+    assert bench.shard.fire(filled, token=token) == first
     assert len(bench.queue()) == 2
+
+
+def many(bench: Bench, count: int) -> None:
+    items = [(bench.task.s(number), 0) for number in range(count)]
+    assert schedule_many_on_expiry(items, app=bench.app).scheduled == count
+
+
+def ids(bench: Bench) -> list[str]:
+    return [json.loads(message)["headers"]["id"] for message in bench.queue()]
+
+
+def test_of_many_the_rest_is_found_in_the_index(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were handed over say that there are more; each fires once, also what comes again."""
+    monkeypatch.setattr(in_place, "TURN", 30)
+    count = SLICE + 2 * OLDEST + 50
+    many(bench, count)
+    due = bench.due()[:SLICE]
+    assert bench.in_place.fire(bench.shard, due) == []
+    assert len(bench.queue()) == len(set(ids(bench))) == count
+    assert bench.in_place.fire(bench.shard, due) == []
+    assert len(bench.queue()) == count == bench.figures.snapshot().in_place
+    assert bench.left() == set()
+
+
+def test_of_many_the_newest_do_not_wait_behind_the_others(bench: Bench) -> None:
+    many(bench, 3 * OLDEST)
+    time.sleep(0.005)
+    newest = schedule_on_expiry(bench.task.s("newest"), 0, app=bench.app)
+    time.sleep(0.005)
+    members = [due.member for due in bench.shard.read_oldest()]
+    assert len(members) == OLDEST + NEWEST
+    assert newest.id in {label_of(member) for member in members[OLDEST:]}
+    dues = [timer[1] for timer in bench.raw.zrange(bench.shard.keys.due, 0, OLDEST - 1, withscores=True)]
+    assert [bench.raw.zscore(bench.shard.keys.due, place(each)) for each in members[:OLDEST]] == dues
+
+
+def test_of_many_some_must_be_claimed(bench: Bench) -> None:
+    """They are handed back once, and hold nobody up."""
+    guarded = [schedule_on_expiry(bench.task.s(), 0, unless_exists="no", app=bench.app).id for _ in range(5)]
+    many(bench, SLICE + 20)
+    left = bench.fire()
+    assert sorted(label_of(member) for member, _ in left) == sorted(guarded)
+    many(bench, SLICE + 20)
+    bench.in_place.fire(bench.shard, [each for each in bench.due() if each not in left])
+    assert len(bench.queue()) == 2 * (SLICE + 20)
+
+
+def test_the_script_is_forgotten_meanwhile(bench: Bench) -> None:
+    many(bench, 4 * SLICE)
+    slices = [bench.due()[start : start + SLICE] for start in range(0, 4 * SLICE, SLICE)]
+
+    def forgetful() -> Iterator[list[Filled]]:
+        bench.in_place._look()
+        for each in slices:
+            yield bench.in_place._filled(bench.shard, bench.shard.read_due(each), [])
+            bench.redis.script_flush()
+
+    assert [fired.outcomes for fired in bench.shard.fire_all(forgetful())] == ["f" * SLICE] * 4
+    assert len(bench.queue()) == 4 * SLICE
+
+
+def test_the_connection_is_lost_in_the_middle(
+    redis_server: RedisServer, make_bench: Callable[..., Bench]
+) -> None:
+    """What is on its way then fires or does not; what had fired does not again, and the rest does."""
+    bench = make_bench()
+    many(bench, 6 * SLICE)
+    slices = [bench.due()[start : start + SLICE] for start in range(0, 6 * SLICE, SLICE)]
+    one_more: list[Fired] = []
+
+    def cut_off() -> Iterator[list[Filled]]:
+        bench.in_place._look()
+        for number, each in enumerate(slices):
+            yield bench.in_place._filled(bench.shard, bench.shard.read_due(each), [])
+            if number == 3:
+                bench.redis.client_kill_filter(_type="normal", skipme=True)
+
+    with pytest.raises(StoreUnreachable):
+        one_more.extend(bench.shard.fire_all(cut_off()))
+    assert len(one_more) < 6
+    assert [*bench.in_place.fire(bench.shard, bench.due())] == []
+    assert len(bench.queue()) == len(set(ids(bench))) == 6 * SLICE
 
 
 def test_a_full_redis_takes_nothing_and_loses_nothing(bench: Bench) -> None:
@@ -506,8 +590,7 @@ def test_the_documented_rights_are_enough_and_all_needed(
             assert (left, denied(redis_server, "minimal")) == ([], set())
         else:
             assert denied(redis_server, "minimal"), lacking
-            # without a time to live, envelopes are kept for ever
-            assert left == ([] if lacking == "+pexpire" else due)
+            assert left == due
         redis_server.reset()
 
 

@@ -529,9 +529,11 @@ def test_more_keys_than_the_limit(
     """Told of all the same while somebody listens; the ledger does not grow."""
     listening = watchers(expiry_watch_limit=3).caught_up()
     for number in range(5):
-        run(listening.site, ("SET", f"session:{number}", "x", "PX", 300))
+        run(listening.site, ("SET", f"session:{number}", "x", "PX", LATER))
     eventually(lambda: "expiry_watch_limit" in caplog.text)
     assert len(listening.ledger()) == 3
+    for number in range(5):
+        run(listening.site, ("PEXPIRE", f"session:{number}", SOON))
     for number in range(5):
         eventually(lambda number=number: not listening.site.redis.exists(f"session:{number}"))
     assert brief(listening.settled()) == EXPIRED * 5

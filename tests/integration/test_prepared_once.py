@@ -14,7 +14,7 @@ from kombu import Producer
 from kombu.entity import Exchange, Queue
 
 from celery_redis_expiry.messages import prepare
-from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.timer import Claimed, Templated
 from celery_redis_expiry.worker.publishing import Parcel, Publisher
 from tests.servers.redis import RedisServer
 from tests.site import Site
@@ -83,7 +83,12 @@ def parcel(signature: Signature, site: Site) -> Parcel:
     assert parts is not None, "stored whole"
     template, rest = parts
     claim = Claimed(f"g:{stored.id}", stored.id, 0, 0, stored, id=stored.id)
-    return Parcel(template.fill(rest, stored.id), 0, claim, template=template)
+    return Parcel(Templated(stored.id, template, template.parts(rest)), claim)
+
+
+def spoil(parcel: Parcel, **parts: Any) -> None:
+    assert isinstance(parcel.stored, Templated)
+    parcel.stored = Templated(parcel.stored.id, parcel.stored.template, parcel.stored.parts._replace(**parts))
 
 
 def publish(publisher: Publisher, parcels: list[Parcel]) -> list[str | None]:
@@ -150,7 +155,7 @@ def test_kombu_goes_on_where_messages_differ(publisher: Publisher, site: Site, e
     """A number in `expires` is another time, and another time to live, for each."""
     expiring = [parcel(site.record(n).set(queue=QUEUE, expires=expires), site) for n in range(3)]
     for number, each in enumerate(expiring):
-        each.due = number * 86_400_000
+        each.claim.due = number * 86_400_000
         assert publish(publisher, [each]) == ["published"]
     told = [datetime.fromisoformat(each["headers"]["expires"]).timestamp() for each in arrived(site)]
     assert told == [number * 86400 + expires for number in range(3)]
@@ -160,8 +165,8 @@ def test_one_that_cannot_be_sent_harms_no_other(publisher: Publisher, site: Site
     parcels = [parcel(site.record(n).set(queue=QUEUE), site) for n in range(6)]
     publish(publisher, parcels[:1])
     arrived(site)
-    parcels[2].content["arguments"]["headers"]["odd"] = object()
-    parcels[4].content["body"] = "\ud800"
+    spoil(parcels[2], extra={"odd": object()})
+    spoil(parcels[4], body="\ud800")
     outcomes = publish(publisher, parcels[1:])
     assert outcomes == ["published", "refused", "published", "refused", "published"]
     assert [json.loads(each["body"])[0] for each in arrived(site)] == [[1], [3], [5]]
@@ -179,6 +184,6 @@ def test_a_large_message(publisher: Publisher, site: Site) -> None:
 def test_headers_that_rabbitmq_does_not_take(publisher: Publisher, site: Site) -> None:
     parcels = [parcel(site.record(n).set(queue=QUEUE), site) for n in range(4)]
     publish(publisher, parcels[:1])
-    parcels[2].content["arguments"]["headers"]["large"] = "x" * 200_000
+    spoil(parcels[2], extra={"large": "x" * 200_000})
     assert publish(publisher, parcels[1:]) == ["published", "refused", "published"]
     assert len(arrived(site)) == 3

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celery_redis_expiry.errors import StoreUnavailable
-from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.timer import Claimed, Stored
 from celery_redis_expiry.worker.publishing import Parcel
 from celery_redis_expiry.worker.reporting.figures import BOUNDS, SLOT, WINDOW, Figures, Latenesses
 from celery_redis_expiry.worker.reporting.glance import Glance, Seen
@@ -111,7 +111,7 @@ def test_threads_lose_nothing() -> None:
 
 
 def test_lateness_goes_on_after_the_claim() -> None:
-    parcel = Parcel({}, 0, Claimed("g:x", "x", 0, 0, b"", due_local=100.0))
+    parcel = Parcel(Stored("x", {}), Claimed("g:x", "x", 0, 0, b"", due_local=100.0))
     parcel.settle("published")
     assert parcel.lateness == pytest.approx(parcel.settled - 100.0)
     parcel.claim.due_local = parcel.settled + 1

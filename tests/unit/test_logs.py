@@ -81,7 +81,7 @@ def test_events_and_fields_are_documented() -> None:
 
 STORED = Stored("id-1", {"kind": "message", "task": "shop.remind"})
 CLAIM = Claimed("g:cart:\n7", "cart:\n7", 0, 0, STORED.encode(), "t", "id-1", shard=3)
-PARCEL = Parcel(STORED.content, 0, CLAIM)
+PARCEL = Parcel(STORED, CLAIM)
 
 
 class FakeStore:

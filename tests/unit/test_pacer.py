@@ -9,7 +9,7 @@ import pytest
 
 from celery_redis_expiry.store import Look
 from celery_redis_expiry.worker.lanes import Lanes
-from celery_redis_expiry.worker.pace import GRACE, Pace
+from celery_redis_expiry.worker.pace import DEAF, GRACE, Pace
 from celery_redis_expiry.worker.reporting.figures import Figures
 
 NOW = 1_900_000_000_000.0
@@ -23,10 +23,12 @@ class FakeShard:
         self.newest: list[tuple[str, int]] = []
         self.lease: int | None = None
         self.touched: list[str] = []
+        self.asked = 0
         self.recovered = 0
         self.figures = Figures()
 
-    def look(self, worker: str, *, limit: int, parked: int) -> Look:
+    def look(self, worker: str, *, limit: int, newest: int, parked: int) -> Look:
+        self.asked = limit
         return Look(NOW, int(NOW) + 60_000, self.lease, self.due[:limit], self.newest, [])
 
     def touch(self, members: list[str]) -> None:
@@ -100,7 +102,43 @@ def test_a_backlog_is_claimed_directly_with_the_newest_first(parts: Any) -> None
     shard.due = [(str(i), int(NOW) - 1) for i in range(5)]
     shard.newest = [("new", int(NOW) - 1)]
     pace.keep()
-    assert [member for member, _ in lanes.take(10)[1]] == ["new", "0", "1", "2", "3", "4"]
+    assert [member for member, _ in lanes.take(10)[1]] == ["new"]
+    assert [member for member, _ in lanes.take(10)[1]] == ["0", "1", "2", "3", "4"]
+
+
+def test_of_a_backlog_only_what_fell_due_since_the_last_look_is_fresh(parts: Any) -> None:
+    """Else the burst itself, whose newest are always there, would overtake what falls due while it drains."""
+    shard, lanes, _, pace = parts
+    shard.due = [(str(i), int(NOW) - 9) for i in range(5)]
+    pace.keep()
+    lanes.take(10)
+    shard.newest = [("new", int(NOW)), ("burst", int(NOW) - 9)]
+    pace.keep()
+    assert [member for member, _ in lanes.take(10)[1]] == ["new"]
+
+
+def test_few_of_the_oldest_are_looked_at_while_the_lane_is_filled(parts: Any) -> None:
+    shard, lanes, _, pace = parts
+    pace._batch = 500
+    pace.keep()
+    assert shard.asked == 500
+    lanes.catch_up(0, map(str, range(500)))
+    pace.keep()
+    assert shard.asked < 500
+
+
+def test_a_backlog_that_events_told_of_is_not_read_again_and_again(parts: Any) -> None:
+    shard, lanes, _, pace = parts
+    pace._batch = 100
+    shard.due = [(str(i), int(NOW) - 1) for i in range(100)]
+    lanes.fire_all(0, map(str, range(100)))
+    began = time.monotonic()
+    assert pace.keep() < began + DEAF, "but soon"
+    pace.keep()
+    assert shard.asked < 100
+    pace._rests_until = 0
+    pace.keep()
+    assert shard.asked == 100
 
 
 def test_what_is_being_published_is_left_alone(parts: Any) -> None:

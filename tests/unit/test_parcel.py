@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.timer import Claimed, Stored
 from celery_redis_expiry.worker.publishing.parcel import ODD_ATTEMPTS, Parcel, judge
 
 ERRORS = [
@@ -34,6 +34,6 @@ def test_a_connection_is_lost_only_where_the_error_says_so(error: Exception, ver
     ("attempts", "outcome"), [(0, "failed"), (ODD_ATTEMPTS - 2, "failed"), (ODD_ATTEMPTS - 1, "refused")]
 )
 def test_an_error_that_nobody_knows_is_no_reason_to_give_up_at_once(attempts: int, outcome: str) -> None:
-    parcel = Parcel({}, 0, Claimed("g:x", "x", 0, attempts, b""))
+    parcel = Parcel(Stored("x", {}), Claimed("g:x", "x", 0, attempts, b""))
     parcel.settle("odd", "why")
     assert (parcel.outcome, parcel.reason) == (outcome, "why")

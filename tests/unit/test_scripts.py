@@ -10,10 +10,10 @@ import pytest
 from redis.exceptions import NoScriptError, ResponseError
 
 from celery_redis_expiry.connections import Location
-from celery_redis_expiry.scripts import ENVELOPES, LYING, NAMES, PRELUDES, program, source
+from celery_redis_expiry.scripts import LYING, NAMES, PRELUDES, program, source
 from celery_redis_expiry.store import Link
 
-ALL_PRELUDES = (*PRELUDES, LYING, ENVELOPES)
+ALL_PRELUDES = (*PRELUDES, LYING)
 
 
 def header(name: str) -> str:

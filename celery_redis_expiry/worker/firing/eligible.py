@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-from kombu import __version__ as kombu_version
 from kombu.transport import redis as kombu_redis
 
 from celery_redis_expiry.connections import broker_location
 from celery_redis_expiry.store import Store
 
-#: The version of what `envelopes.envelope` makes.
-FORMAT = 1
-#: Options of kombu's transport that change what is pushed, or where.
-OPTIONS = ("body_encoding", "sep", "priority_steps", "global_keyprefix")
 #: Those of kombu's own, whose subclasses may do anything.
 CHANNELS = (kombu_redis.Channel, kombu_redis.SentinelChannel)
 
@@ -45,11 +39,3 @@ def why_not(app: Any, store: Store, channel: Any, run_id: str) -> str:
     if store.location.door() != broker.door() or run_id != store.run_id():
         return "the broker is another server, or has another address"
     return ""
-
-
-def kind_of(app: Any, channel: Any) -> bytes:
-    """What envelopes depend on beside their templates, in a few bytes."""
-    options = {name: getattr(channel, name) for name in OPTIONS}
-    queues = {name: queue.as_dict(recurse=True) for name, queue in sorted(app.amqp.queues.items())}
-    told = repr((FORMAT, kombu_version, type(channel).__qualname__, options, queues))
-    return hashlib.sha256(told.encode()).digest()[:6]

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from uuid import uuid4
 
 from celery_redis_expiry.errors import StoreFull, StoreUnavailable, StoreUnreachable
-from celery_redis_expiry.keys import label_of, new_token
+from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, label_of, new_token
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import SLICE, Fired, Shard, Store
-from celery_redis_expiry.timer import shown
-from celery_redis_expiry.worker.firing.eligible import kind_of, why_not
-from celery_redis_expiry.worker.firing.envelopes import envelope
+from celery_redis_expiry.store import OLDEST, SLICE, Due, Filled, Fired, Shard, Store
+from celery_redis_expiry.template import Template
+from celery_redis_expiry.timer import shown, split_record
+from celery_redis_expiry.worker.firing.eligible import why_not
 from celery_redis_expiry.worker.lanes import Lanes
-from celery_redis_expiry.worker.publishing import BrokerUnavailable, NotPlain, Publisher
+from celery_redis_expiry.worker.publishing import BrokerUnavailable, Envelope, NotPlain, Publisher, envelope
 from celery_redis_expiry.worker.reporting.figures import Figures
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether it is possible: as a rule, and after it was refused.
 LOOK_AGAIN, REFUSED = 60.0, 5.0
-#: How many lists are remembered, which each call names; one that is forgotten is learned of again.
-QUEUES = 100
-#: How many slices are on their way at once.
-IN_FLIGHT = 2
+#: How many envelopes are remembered.
+ENVELOPES = 2000
+#: Seconds for which what the index tells of is fired before the lanes have their turn.
+TURN = 0.2
 OFF = "expiry_fire_in_place is off"
 
 Members = Sequence[tuple[str, bool]]
 
 
 class InPlace:
-    """Used by the dispatcher's thread, and by two of its own; what it tells of itself may be read by any.
+    """Used by the dispatcher's thread; what it tells of itself may be read by any.
 
     Arguments:
         wanted: the setting `expiry_fire_in_place`.
@@ -56,9 +55,8 @@ class InPlace:
         self._wanted = wanted
         self._channel: Any = None
         self._look_at = 0.0
-        self._kind = b""
-        self._queues: tuple[str, ...] = ()
-        self._threads = ThreadPoolExecutor(IN_FLIGHT, "expiry-firing")
+        # None: kombu must make the messages
+        self._envelopes: dict[bytes, tuple[Template, Envelope] | None] = {}
 
     @property
     def possible(self) -> bool:
@@ -66,6 +64,8 @@ class InPlace:
 
     def fire(self, shard: Shard, members: Members) -> Members:
         """Fire what can be, and return the rest, of which nothing was done.
+
+        Where it is much, what else the index says is due is fired too.
 
         Raises:
             StoreUnreachable: Redis does not answer; what fired nobody knows.
@@ -75,56 +75,89 @@ class InPlace:
         self._look()
         if not self.possible:
             return members
-        slices = [members[start : start + SLICE] for start in range(0, len(members), SLICE)]
         left: list[tuple[str, bool]] = []
-        refused: list[tuple[str, bool]] = []
-        problem: StoreUnavailable | None = None
-        for part, answer in zip(slices, self._answers(shard, slices), strict=True):
-            try:
-                left += self._see_to(shard, part, answer.result())
-            except StoreFull:
-                left += part  # it takes no message, from whomever
-            except StoreUnavailable as exc:
-                refused += part
-                if not isinstance(problem, StoreUnreachable):
-                    problem = exc
-        if isinstance(problem, StoreUnreachable):
-            raise problem
-        if problem is not None:
-            self._say(str(problem))
+        try:
+            self._fire(shard, self._given(shard, members), left)
+            if len(members) >= SLICE:
+                self._fire(shard, self._oldest(shard, {member for member, _ in left}), left)
+        except StoreUnreachable:
+            raise
+        except StoreFull:
+            return members  # it takes no message, from whomever
+        except StoreUnavailable as exc:
+            self._say(str(exc))
             self._look_at = time.monotonic() + REFUSED
-        return [*left, *refused]
+            return members
+        return left
 
-    def _answers(self, shard: Shard, slices: Sequence[Members]) -> list[Future[Fired]]:
-        """What the script says to each. While it fires one slice, the next is put together."""
-        if len(slices) > 1:
-            return [self._threads.submit(self._fire, shard, part) for part in slices]
-        answers: list[Future[Fired]] = [Future() for _ in slices]
-        for part, answer in zip(slices, answers, strict=True):
-            try:
-                answer.set_result(self._fire(shard, part))
-            except StoreUnavailable as exc:
-                answer.set_exception(exc)
-        return answers
+    # -- what is due, by the slice
 
-    def _fire(self, shard: Shard, members: Members, brought: Mapping[bytes, str] | None = None) -> Fired:
-        answer = shard.fire(members, token=new_token(), kind=self._kind, queues=self._queues, brought=brought)
-        self._count(shard, members, answer)
-        return answer
+    def _given(self, shard: Shard, members: Members) -> Iterator[list[Due]]:
+        for start in range(0, len(members), SLICE):
+            yield shard.read_due(members[start : start + SLICE])
 
-    def _see_to(self, shard: Shard, members: Members, answer: Fired) -> list[tuple[str, bool]]:
-        """Fire what only lacks an envelope; what is left to be claimed."""
-        left = [member for member, sign in zip(members, answer.outcomes, strict=True) if sign == "e"]
-        again = [member for member, sign in zip(members, answer.outcomes, strict=True) if sign == "u"]
-        if not again:
-            return left
-        made = {ref: self._envelope(shard, ref) for ref in answer.unknown}
-        known = {ref: each for ref, each in made.items() if each is not None}
-        signs = self._fire(shard, again, known).outcomes
-        return left + [member for member, sign in zip(again, signs, strict=True) if sign in "eu"]
+    def _oldest(self, shard: Shard, seen: set[str]) -> Iterator[list[Due]]:
+        """What the index tells of, for a while: it has the oldest, and what has just fallen due.
 
-    def _envelope(self, shard: Shard, ref: bytes) -> str | None:
-        """The envelope of a template; "" where there can be none, None where that can't be told now."""
+        Arguments:
+            seen: those that are not to be fired here.
+        """
+        until = time.monotonic() + TURN / len(self._store.shards)
+        while time.monotonic() < until:
+            found = shard.read_oldest()
+            # what is on its way may still stand there; what could not be fired does
+            news = [due for due in found if due.member not in seen]
+            seen.update(due.member for due in news)
+            for start in range(0, len(news), SLICE):
+                yield news[start : start + SLICE]
+            if len(found) < OLDEST or not news:
+                return
+
+    # -- firing
+
+    def _fire(self, shard: Shard, dues: Iterable[list[Due]], left: list[tuple[str, bool]]) -> None:
+        """Fire slices; what must be claimed is added to what is `left`."""
+        slices = (slice for slice in (self._filled(shard, each, left) for each in dues) if slice)
+        first = next(slices, None)
+        if first is None:
+            return
+        # the script may have to be sent; and where there is but one slice, a lost connection is tried again
+        self._see_to(shard, shard.fire(first, token=new_token()), left)
+        for fired in shard.fire_all(slices):
+            self._see_to(shard, fired, left)
+
+    def _filled(self, shard: Shard, dues: Sequence[Due], left: list[tuple[str, bool]]) -> list[Filled]:
+        """With the messages that can be made; the others are added to what is left."""
+        filled = []
+        tag = str(uuid4())[:-8]
+        for number, due in enumerate(dues):
+            if not due.record or _is_older(due):
+                filled.append(Filled(due, "", ""))  # nothing to do, as a rule; the script knows
+                continue
+            queue, message = self._message(shard, due, f"{tag}{number:08x}")
+            if message is None:
+                left.append((due.member, due.expired))
+            else:
+                filled.append(Filled(due, queue, message))
+        return filled
+
+    def _message(self, shard: Shard, due: Due, tag: str) -> tuple[str, str | None]:
+        """The list and the message that a timer goes out by; None where kombu must make it."""
+        parts = split_record(due.record, due.member)
+        if parts is None:
+            return "", None
+        id, ref, rest = parts
+        known = self._envelopes[ref] if ref in self._envelopes else self._envelope(shard, ref)
+        if known is None:
+            return "", None
+        template, made = known
+        try:
+            return made.queue, made.fill(template.parts(rest), id, tag)
+        except (ValueError, LookupError) as exc:
+            logger.debug("expiry: the claim makes %s a dead letter: %r", due.member, exc)
+            return "", None
+
+    def _envelope(self, shard: Shard, ref: bytes) -> tuple[Template, Envelope] | None:
         template = shard.template(ref)
         if template is None:
             return None
@@ -135,21 +168,20 @@ class InPlace:
             return None
         except NotPlain as exc:
             logger.debug("expiry: messages of %s are published: %s", template.content.get("task"), exc)
-            return ""
-        if made is None:
-            return ""
-        if made["queue"] not in self._queues:
-            self._queues = (*self._queues[-QUEUES:], made["queue"])
-        return json.dumps(made)
+            made = None
+        if len(self._envelopes) >= ENVELOPES:
+            self._envelopes.clear()
+        known = self._envelopes[ref] = None if made is None else (template, made)
+        return known
 
-    def _count(self, shard: Shard, members: Members, answer: Fired) -> None:
-        signs, latenesses = answer.outcomes, answer.latenesses
-        fired = [member for member, sign in zip(members, signs, strict=True) if sign == "f"]
+    def _see_to(self, shard: Shard, answer: Fired, left: list[tuple[str, bool]]) -> None:
+        left += answer.signed("e")
+        fired, latenesses = answer.signed("f"), answer.latenesses
         if not fired:
             return
         told = zip((by_event for _, by_event in fired), latenesses, strict=True)
         self._figures.fired(told, in_place=True)
-        self._lanes.published(member for member, _ in fired)
+        self._lanes.fired(shard.number, (member for member, _ in fired))
         if logger.isEnabledFor(logging.DEBUG):
             for (member, _), lateness in zip(fired, latenesses, strict=True):
                 timer = shown(label_of(member))
@@ -173,8 +205,8 @@ class InPlace:
         except Exception as exc:
             self._say(f"whether the broker is the Redis with the timers can't be told: {exc}")
             self._look_at = now + REFUSED
-        if self.possible and channel is not self._channel:
-            self._kind = kind_of(self._app, channel)
+        if channel is not self._channel:
+            self._envelopes.clear()
         self._channel = channel
 
     def _say(self, why_not: str) -> None:
@@ -189,3 +221,8 @@ class InPlace:
             )
         else:
             logger.info("expiry: timers are fired in place", extra=log_fields("in_place"))
+
+
+def _is_older(due: Due) -> bool:
+    """Whether its place is another generation's by now."""
+    return due.handle.startswith(COMPACT) and due.record[1 : 1 + HANDLE - PLACE] != due.handle[PLACE:]

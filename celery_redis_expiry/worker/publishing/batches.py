@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from kombu.transport.redis import Channel
 from kombu.utils.uuid import uuid
 
+from celery_redis_expiry.connections import pack_quickly
+from celery_redis_expiry.timer import Templated
 from celery_redis_expiry.worker.publishing.envelopes import Envelope, envelope
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
+from celery_redis_expiry.worker.publishing.pushed import pushed
 from celery_redis_expiry.worker.publishing.senders import OUTCOMES, OneByOne
 
 #: How many messages of a kind, and characters of them, go into one LPUSH: Redis does nothing else meanwhile.
@@ -21,7 +27,20 @@ class RedisBatches(OneByOne):
 
     kombu raises the first error of a batch, though Redis took the others (a server that gets full in the
     middle of it). Publishing those again would double them; so the answers are kept, and nothing is raised.
+
+    Arguments:
+        prepare: makes of a stored message its body and the arguments of `publish`.
     """
+
+    def __init__(
+        self, connection: Any, producer: Any, prepare: Callable[..., tuple[Any, dict[str, Any]]]
+    ) -> None:
+        super().__init__(connection, producer)
+        self._prepare = prepare
+        if type(producer.channel) is Channel:
+            pack_quickly(producer.channel.client)
+            producer.channel.pool.disconnect()
+            producer.channel.pool.reset()
 
     def ask(self) -> None:
         self.producer.channel.client.ping()
@@ -29,10 +48,28 @@ class RedisBatches(OneByOne):
     def run_id(self) -> str:
         return str(self.producer.channel.client.info("server")["run_id"])
 
-    def study(self, parcel: Parcel) -> Envelope | None:
-        if not self._batches:
+    def pushed(self, content: dict[str, Any]) -> tuple[str, str]:
+        """The list and the value that kombu would push for a stored message; what it needs is declared.
+
+        Raises:
+            NotPlain: it would do something else.
+        """
+        body, arguments = self._prepare(content)
+        for entity in arguments.pop("declare"):
+            self.producer.maybe_declare(entity)
+        return pushed(self.producer, body, arguments)
+
+    def study(self, parcel: Parcel, stored: Templated) -> Envelope | None:
+        # the bindings of an exchange may change, and kombu reads them for each message
+        if not self._batches or parcel.arguments.get("exchange"):
             return None
-        return envelope(self.producer, parcel.content, parcel.arguments)
+        found = envelope(stored.template, self.pushed)
+        if found is None:
+            return None
+        # kombu has the last word: where it pushes this very message in another way, it goes on pushing all
+        queue, text = self.pushed(stored.content)
+        tag = json.loads(text)["properties"]["delivery_tag"]
+        return found if (queue, text) == (found.queue, found.fill(stored.parts, stored.id, tag)) else None
 
     @property
     def _batches(self) -> bool:
@@ -73,13 +110,14 @@ class RedisBatches(OneByOne):
             for parcel in left:
                 parcel.settle("unknown" if self.lost else "failed", reason)
             return
-        for (_, _, pushed), answer in zip(pushes, answers, strict=True):
+        now = time.monotonic()
+        for (_, _, theirs), answer in zip(pushes, answers, strict=True):
             outcome, reason = "published", ""
             if isinstance(answer, Exception):
                 verdict, reason = judge(answer, self.connection)
                 outcome = OUTCOMES.get(verdict, verdict)
-            for parcel in pushed:
-                parcel.settle(outcome, reason)
+            for parcel in theirs:
+                parcel.settle(outcome, reason, now)
 
     def _publish_batch(self, parcels: list[Parcel], lease: Lease) -> None:
         """Send messages by kombu's batch, which routes and serializes each."""
@@ -132,13 +170,15 @@ def _pushes(parcels: list[Parcel]) -> list[tuple[Any, list[str], list[Parcel]]]:
     serial, length = uuid(), 0
     for number, parcel in enumerate(parcels):
         try:
-            value = parcel.kind.fill(parcel.content, f"{serial}-{number}")
+            stored = cast(Templated, parcel.stored)
+            value = parcel.kind.fill(stored.parts, stored.id, f"{serial}-{number}")
         except Exception as exc:
             parcel.settle("refused", f"it can't be sent: {exc!r}")
             continue
         length += len(value)
-        if not pushes or pushes[-1][0] != parcel.kind.key or len(pushes[-1][1]) >= PUSHED or length > LONGEST:
-            pushes.append((parcel.kind.key, [], []))
+        queue = parcel.kind.queue
+        if not pushes or pushes[-1][0] != queue or len(pushes[-1][1]) >= PUSHED or length > LONGEST:
+            pushes.append((queue, [], []))
             length = len(value)
         pushes[-1][1].append(value)
         pushes[-1][2].append(parcel)

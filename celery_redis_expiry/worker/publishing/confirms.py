@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 import amqp
 
+from celery_redis_expiry.timer import Templated
 from celery_redis_expiry.worker.publishing.frames import GATHERED, Frames, Mould, mould
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
@@ -59,11 +61,11 @@ class ConfirmedBatches(OneByOne):
         self._set_user_timeout(USER_TIMEOUT)
         self._frames = Frames(raw, channel)
 
-    def study(self, parcel: Parcel) -> Mould | None:
+    def study(self, parcel: Parcel, stored: Templated) -> Mould | None:
         # another client of the same protocol writes its own frames
-        if parcel.template is None or not isinstance(self._raw, amqp.Connection):
+        if not isinstance(self._raw, amqp.Connection):
             return None
-        return mould(self.producer, parcel.template, parcel.content, parcel.arguments)
+        return mould(self.producer, stored, parcel.arguments)
 
     def ask(self) -> None:
         if self.blocked:
@@ -151,7 +153,7 @@ class ConfirmedBatches(OneByOne):
     def _gather(self, parcel: Parcel, gathered: list[Parcel]) -> bool:
         """Gather a message of a known kind. What is wrong with it alone settles it."""
         try:
-            self._frames.add(parcel.kind, parcel.content)
+            self._frames.add(parcel.kind, cast(Templated, parcel.stored))
         except Exception as exc:
             parcel.settle("refused", f"it can't be sent: {exc!r}")
             return False
@@ -208,10 +210,11 @@ class ConfirmedBatches(OneByOne):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
+        now = time.monotonic()
         for parcel in self._confirmed(tag, multiple):
             # a returned message is acked as well, after its return
             if parcel.outcome is None:
-                parcel.settle("published")
+                parcel.settle("published", at=now)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         for parcel in self._confirmed(tag, multiple):

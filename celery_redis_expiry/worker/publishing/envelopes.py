@@ -1,100 +1,120 @@
-"""Redis: what kombu pushes for messages of one kind, worked out with the first of them.
+"""Redis: envelopes: what kombu pushes for the messages of one template, cut where they differ.
 
 kombu routes, declares and serializes each message as if it had never seen its like, which takes longer than
-all that this package does with it. So it is shown a sample, its command is kept, and what differs is put in.
+all that this package does with it. So it makes one, of a message whose varying parts are marks. What the
+pieces then say of another message is compared with what kombu says of it, so that no envelope is used that
+is but nearly right.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Mapping
+import json
+import re
+from binascii import b2a_base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 
-#: Stand for what differs in the sample.
-BODY, ID, HEADER = "\1body", "\1id", "\1header"
+from celery_redis_expiry.template import EXTRA, KWARGS, Parts, Template
+
+#: The list and the value that kombu pushes for a stored message's content.
+Pushed = Callable[[dict[str, Any]], tuple[str, str]]
+#: Stand for what differs. Nothing in them is written in another way in JSON.
+MARKS = {"id": "<~id~>", "args": "<~args~>", "kwargs": "<~kwargs~>", "body": "[~body~]"}
+#: Stands where a message's own headers come.
+HEADER = '"<~header~>": 0'
+#: What differs.
+SLOTS = ("body", "args", "kwargs", "extra", "id", "tag")
+#: Another message, to try the pieces with.
+TRIAL = {"id": "5f2c", "args": "('1',)", "kwargs": "{'2': 3}", "body": '["4", 5]'}
+TRIAL_HEADER = '"own": {"6": [7, null]}'
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """The LPUSH of messages of one kind.
+    """Makes the messages of one template.
 
     Attributes:
-        key: the list, with whatever prefix it has.
-        text: the value: JSON with `%(body)s`, `%(headers)s`, `%(id)s` and `%(tag)s` for what differs.
+        queue: the list that they are pushed onto, with whatever prefix it has.
+        pieces: of the message, in JSON; every other one is what differs.
+        slots: of each of those, which of `SLOTS` it is.
+        kwargs: what stands for the keyword arguments in the headers where a message has none.
     """
 
-    key: Any
-    text: str
+    queue: str
+    pieces: list[str]
+    slots: list[int]
+    kwargs: str
 
-    def fill(self, content: Mapping[str, Any], tag: str) -> str:
-        """The value for one message.
+    def fill(self, parts: Parts, id: str, tag: str) -> str:
+        """One message.
 
         Arguments:
-            content: as stored.
+            parts: what its stored message has of its own.
+            id: the task id.
             tag: its delivery tag, another one for each.
         """
-        body, arguments = content["body"], content["arguments"]
-        return self.text % {
-            "body": b64encode(body.encode() if isinstance(body, str) else body).decode(),
-            "headers": dumps(arguments["headers"]),
-            "id": dumps(arguments["correlation_id"]),
-            "tag": tag,
-        }
+        body = parts.body
+        values = (
+            b2a_base64(body.encode() if isinstance(body, str) else body, newline=False).decode(),
+            _quoted(parts.argsrepr),
+            self.kwargs if parts.kwargsrepr is None else _quoted(parts.kwargsrepr),
+            f", {dumps(parts.extra)[1:-1]}" if parts.extra else "",
+            _quoted(id),
+            tag,
+        )
+        pieces = self.pieces.copy()
+        pieces[1::2] = [values[slot] for slot in self.slots]
+        return "".join(pieces)
 
 
-def envelope(producer: Any, content: Mapping[str, Any], arguments: Mapping[str, Any]) -> Envelope | None:
-    """The envelope of a kind; None where kombu must make each of them.
+def envelope(template: Template, pushed: Pushed) -> Envelope | None:
+    """What makes a template's messages; None where kombu must make them.
 
-    Arguments:
-        producer: a kombu producer whose transport has `Producer.batch`.
-        content: a stored message of the kind.
-        arguments: of it, for `publish`; what it needs is declared.
+    Raises what `pushed` does.
     """
-    body = content["body"]
-    # the bindings of an exchange may change, and kombu reads them for each message
-    if arguments.get("exchange") or (isinstance(body, str) and arguments["content_encoding"] != "utf-8"):
+    if "expires" in template.content or template.content.get("kind") != "message":
         return None
-    sample = {**arguments, "headers": {HEADER: 0}, "correlation_id": ID}
-    found = _push(producer, BODY if isinstance(body, str) else BODY.encode(), sample)
-    if found is None:
+    if (template.content["arguments"].get("content_encoding") or "") not in ("utf-8", "binary"):
+        return None  # kombu would encode the text otherwise
+    queue, text = pushed(template.fill(_rest(MARKS, HEADER), MARKS["id"]))
+    told = json.loads(text)
+    if told["properties"].get("body_encoding") != "base64":
         return None
-    key, text = found
     places = {
-        "body": b64encode(BODY.encode()).decode(),
-        "headers": dumps({HEADER: 0}),
-        "id": dumps(ID),
-        "tag": loads(text)["properties"]["delivery_tag"],
+        f", {HEADER}": "extra",
+        told["body"]: "body",
+        told["properties"]["delivery_tag"]: "tag",
+        **{mark: name for name, mark in MARKS.items() if name != "body"},
     }
-    text = text.replace("%", "%%")
-    for name, marker in places.items():
-        text = text.replace(marker, f"%({name})s")
-    made = Envelope(key, text)
-    # kombu has the last word: where it pushes this very message in another way, it goes on pushing all
-    said = _push(producer, body, arguments)
-    if said is None or said[0] != key:
-        return None
-    told = loads(said[1])
-    return made if told == loads(made.fill(content, told["properties"]["delivery_tag"])) else None
+    pieces = re.split("(" + "|".join(map(re.escape, places)) + ")", text)
+    made = Envelope(
+        queue,
+        pieces,
+        [SLOTS.index(places[piece]) for piece in pieces[1::2]],
+        _quoted(template.content["arguments"]["headers"]["kwargsrepr"]),
+    )
+    return made if _tells_the_truth(made, template, pushed) else None
 
 
-def _push(producer: Any, body: Any, arguments: Mapping[str, Any]) -> tuple[Any, str] | None:
-    """Key and value of the LPUSH that kombu makes of one message, unsent; None where it makes another."""
-    commands: list[tuple[Any, ...]] = []
-    try:
-        with producer.batch() as batch:
-            # it writes into the headers of a message that it compresses
-            producer.publish(body, **{**arguments, "headers": dict(arguments["headers"])})
-            commands = [command for command, _ in batch.state.session.pipeline.command_stack]
-            raise _Seen
-    except _Seen:
-        pass
-    if [command[0] for command in commands] != ["LPUSH"] or len(commands[0]) != 3:
-        return None
-    return commands[0][1], commands[0][2]
+def _rest(parts: dict[str, str], header: str) -> bytes:
+    """What a stored message that consists of these parts has beside its template."""
+    rest = "\0".join((parts["args"], parts["kwargs"], header, parts["body"]))
+    return bytes([KWARGS | EXTRA]) + rest.encode()
 
 
-class _Seen(Exception):
-    """Leaves kombu's batch without flushing it."""
+def _tells_the_truth(made: Envelope, template: Template, pushed: Pushed) -> bool:
+    """Whether the pieces, put together for another message, are what kombu pushes for it."""
+    rest, id = _rest(TRIAL, TRIAL_HEADER), TRIAL["id"]
+    queue, text = pushed(template.fill(rest, id))
+    tag = json.loads(text)["properties"]["delivery_tag"]
+    return (queue, text) == (made.queue, made.fill(template.parts(rest), id, tag))
+
+
+def _quoted(text: str) -> str:
+    """Text as it stands between the quotes of a JSON string."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return str(dumps(text))[1:-1]

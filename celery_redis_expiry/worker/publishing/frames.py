@@ -16,7 +16,8 @@ from amqp.serialization import dumps
 from amqp.spec import Basic
 from kombu import Producer
 
-from celery_redis_expiry.template import ID, Template
+from celery_redis_expiry.template import ID
+from celery_redis_expiry.timer import Templated
 
 #: Bytes that are gathered before they are written.
 GATHERED = 65_536
@@ -35,8 +36,10 @@ class Mould:
         encoding: of a body that is text.
         before, between, after: the properties before the headers, from there to the correlation id, and
             after it.
-        common: headers that all have.
-        table: these, as they stand in the table of headers.
+        table: the headers that all have, as they stand in the table of headers.
+        names: of these headers.
+        kwargsrepr: the header of that name, of messages that have none of their own.
+        ids: the names of those that are the task id.
     """
 
     method: bytes
@@ -44,40 +47,39 @@ class Mould:
     before: bytes
     between: bytes
     after: bytes
-    common: Mapping[str, Any]
     table: bytes
+    names: frozenset[str]
+    kwargsrepr: str
+    ids: tuple[str, ...]
 
-    def parts(self, content: Mapping[str, Any]) -> tuple[bytes, bytes]:
-        """Properties and body of one message, by what is stored of it."""
-        body, arguments = content["body"], content["arguments"]
-        headers, common = arguments["headers"], self.common
-        # `Template.fill` puts the template's own objects there
-        own = {name: value for name, value in headers.items() if common.get(name, common) is not value}
-        if len(own) + len(common) == len(headers):
-            items = self.table + dumps("F", [own])[4:]
-            table = pack(">I", len(items)) + items
+    def parts(self, stored: Templated) -> tuple[bytes, bytes]:
+        """Properties and body of one message."""
+        id, parts = stored.id, stored.parts
+        if parts.extra and not self.names.isdisjoint(parts.extra):
+            table = dumps("F", [stored.content["arguments"]["headers"]])
         else:
-            table = dumps("F", [headers])
-        id = dumps("s", [arguments["correlation_id"]])
-        properties = b"".join((self.before, table, self.between, id, self.after))
+            kwargsrepr = self.kwargsrepr if parts.kwargsrepr is None else parts.kwargsrepr
+            own = dict.fromkeys(self.ids, id) | {"argsrepr": parts.argsrepr, "kwargsrepr": kwargsrepr}
+            items = self.table + dumps("F", [own | (parts.extra or {})])[4:]
+            table = pack(">I", len(items)) + items
+        properties = b"".join((self.before, table, self.between, dumps("s", [id]), self.after))
+        body = parts.body
         return properties, body.encode(self.encoding) if isinstance(body, str) else body
 
 
-def mould(
-    producer: Any, template: Template, content: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> Mould | None:
+def mould(producer: Any, stored: Templated, arguments: Mapping[str, Any]) -> Mould | None:
     """The mould of a kind; None where kombu must make each of them.
 
     Arguments:
         producer: a kombu producer.
-        content: a stored message of the kind.
+        stored: a message of the kind.
         arguments: of it, for `publish`; what it needs is declared.
     """
     # an exchange may be gone at any time: it is asked for before each message
     if arguments.get("exchange"):
         return None
     sample = _Sample(producer.channel)
-    Producer(sample, auto_declare=False).publish(content["body"], **arguments)
+    Producer(sample, auto_declare=False).publish(stored.parts.body, **arguments)
     properties = sample.message.properties
     names = [name for name, _ in Message.PROPERTIES]
     headers, id = names.index("application_headers"), names.index("correlation_id")
@@ -85,11 +87,8 @@ def mould(
     if not (present[headers] and present[id]) or properties["application_headers"] != arguments["headers"]:
         return None
     flags = sum(1 << (15 - i) for i, there in enumerate(present) if there)
-    common = {
-        name: value
-        for name, value in template.content["arguments"]["headers"].items()
-        if name not in OWN and value != ID
-    }
+    all_headers = stored.template.content["arguments"]["headers"]
+    common = {name: value for name, value in all_headers.items() if name not in OWN and value != ID}
     return Mould(
         pack(">HH", *Basic.Publish)
         + dumps("Bssbb", (0, sample.how["exchange"], sample.how["routing_key"], True, False)),
@@ -97,8 +96,10 @@ def mould(
         pack(">H", flags) + _serialized(properties, names[:headers]),
         _serialized(properties, names[headers + 1 : id]),
         _serialized(properties, names[id + 1 :]),
-        common,
         dumps("F", [common])[4:],
+        frozenset(all_headers),
+        all_headers["kwargsrepr"],
+        tuple(name for name, value in all_headers.items() if value == ID),
     )
 
 
@@ -124,9 +125,9 @@ class Frames:
         self._gathered: list[bytes] = []
         self.size = 0
 
-    def add(self, mould: Mould, content: Mapping[str, Any]) -> None:
+    def add(self, mould: Mould, stored: Templated) -> None:
         """Gather one message. What can't be sent raises, and leaves nothing of it behind."""
-        properties, body = mould.parts(content)
+        properties, body = mould.parts(stored)
         most = self._connection.frame_max - AROUND
         header = pack(">HHQ", Basic.CLASS_ID, 0, len(body)) + properties
         if len(header) > most:

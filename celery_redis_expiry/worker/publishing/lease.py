@@ -22,12 +22,16 @@ class Lease:
         token: of the claim.
         seconds: for which it holds.
         began: when the claim was asked for, so that Redis's own count can only end later.
+
+    Attributes:
+        also: other leases, to be kept up when this one is prolonged: of what waits for its end.
     """
 
     def __init__(
         self, store: Store, token: str, claims: Sequence[Claimed], seconds: float, began: float
     ) -> None:
         self.seconds = seconds
+        self.also: Callable[[], Iterable[Lease]] = tuple
         self._store = store
         self._token = token
         self._claims = claims
@@ -46,6 +50,8 @@ class Lease:
     def prolong(self) -> bool:
         """Hold on to it for another while; False if nothing of it is ours any more."""
         began = time.monotonic()
+        for lease in self.also():
+            lease.keep_up()
         try:
             self._lost = self._store.prolong(self._token, self._claims, self.seconds)
         except StoreUnavailable as exc:

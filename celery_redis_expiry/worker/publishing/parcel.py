@@ -15,8 +15,7 @@ from kombu.exceptions import (
     SerializerNotInstalled,
 )
 
-from celery_redis_expiry.template import Template
-from celery_redis_expiry.timer import Claimed
+from celery_redis_expiry.timer import Claimed, Stored
 
 #: AMQP reply codes that trying again won't change: access refused, not found, unroutable, not equivalent, and
 #: an unknown type of exchange, for which RabbitMQ closes even the connection.
@@ -42,45 +41,51 @@ class Parcel:
     """A claimed timer on its way to the broker.
 
     Attributes:
-        content: its stored message.
-        due: ms since the epoch.
+        stored: its message.
         outcome: `published`; `unsent` (certainly not published, try again); `unknown` (the connection was
             lost before the answer); `failed` (this message was not taken, try again later); `refused` (for
             good); `stalled` (the lease ended before it could be sent: it is no longer ours).
         reason: why it was not published.
         settled: when its outcome was known, on the monotonic clock.
-        template: by which its message was stored, or None.
         body, arguments: for `kombu.Producer.publish`, once prepared.
         kind: in place of these, what the sender knows of messages of its template.
     """
 
-    content: dict[str, Any]
-    due: int
+    stored: Stored
     claim: Claimed
     outcome: str | None = None
     reason: str = ""
     settled: float = 0.0
     body: Any = field(default=None, repr=False)
     arguments: dict[str, Any] = field(default_factory=dict, repr=False)
-    template: Template | None = field(default=None, repr=False)
     kind: Any = field(default=None, repr=False)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is stored of it."""
+        return self.stored.content
 
     @property
     def correlation_id(self) -> Any:
         """Of the message, once prepared."""
-        arguments = self.arguments if self.kind is None else self.content["arguments"]
-        return arguments.get("correlation_id")
+        return self.arguments.get("correlation_id") if self.kind is None else self.stored.id
 
     @property
     def is_canvas(self) -> bool:
-        return self.content.get("kind") == "canvas"
+        # no template is a canvas's
+        return self.stored.template is None and self.content.get("kind") == "canvas"
 
-    def settle(self, outcome: str, reason: object = "") -> None:
+    def settle(self, outcome: str, reason: object = "", at: float | None = None) -> None:
+        """Say what became of it.
+
+        Arguments:
+            at: when that was known, on the monotonic clock; None for now.
+        """
         if outcome == "odd":
             # perhaps not the message's fault: it is refused for good only when it happens again and again
             outcome = "failed" if self.claim.attempts + 1 < ODD_ATTEMPTS else "refused"
         self.outcome, self.reason = outcome, str(reason) or repr(reason)
-        self.settled = time.monotonic()
+        self.settled = time.monotonic() if at is None else at
 
     @property
     def lateness(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from celery_redis_expiry.connections import broker_location
@@ -15,7 +16,7 @@ from celery_redis_expiry.worker.publishing.batches import RedisBatches
 from celery_redis_expiry.worker.publishing.confirms import Blocked, ConfirmedBatches
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import Parcel, judge
-from celery_redis_expiry.worker.publishing.pushed import NotPlain, pushed
+from celery_redis_expiry.worker.publishing.pushed import NotPlain
 from celery_redis_expiry.worker.publishing.senders import OneByOne
 
 logger = logging.getLogger(__name__)
@@ -104,10 +105,12 @@ class Publisher:
             driver = connection.transport.driver_type
             if driver == "amqp" and hasattr(producer.channel, "confirm_select"):
                 self._sender = ConfirmedBatches(connection, producer)
-            else:
-                self._sender = (RedisBatches if driver == "redis" else OneByOne)(connection, producer)
-            if driver == "redis":
+            elif driver == "redis":
+                prepare = partial(message, due=0, app=self._app)
+                self._sender = RedisBatches(connection, producer, prepare)
                 self._warn_of_unbatched(connection)
+            else:
+                self._sender = OneByOne(connection, producer)
         except BaseException:
             connection.release()
             raise
@@ -148,11 +151,10 @@ class Publisher:
         sender = self._sender
         if sender is None:
             raise BrokerUnavailable("there is no connection")
+        if not isinstance(sender, RedisBatches):
+            raise NotPlain("the broker is no Redis")
         try:
-            body, arguments = message(content, 0, self._app)
-            for entity in arguments.pop("declare"):
-                sender.producer.maybe_declare(entity)
-            return pushed(sender.producer, body, arguments)
+            return sender.pushed(content)
         except NotPlain:
             raise
         except Exception as exc:
@@ -195,7 +197,7 @@ class Publisher:
         if sender.recognize(parcel):
             return True
         try:
-            parcel.body, parcel.arguments = message(parcel.content, parcel.due, self._app)
+            parcel.body, parcel.arguments = message(parcel.content, parcel.claim.due, self._app)
         except Exception as exc:
             parcel.settle("refused", f"the stored message can't be published: {exc!r}")
             return False

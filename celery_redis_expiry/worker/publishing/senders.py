@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery_redis_expiry.timer import shown
+from celery_redis_expiry.timer import Templated, shown
 from celery_redis_expiry.worker.publishing.lease import Lease
 from celery_redis_expiry.worker.publishing.parcel import OF_THE_MESSAGE, Parcel, judge, losses
 
@@ -38,22 +38,23 @@ class OneByOne:
 
     def recognize(self, parcel: Parcel) -> bool:
         """Whether messages like this one are known, and it needs no preparation."""
-        if parcel.template is not None:
-            parcel.kind = self._kinds.get(parcel.template.text)
+        if isinstance(parcel.stored, Templated):
+            parcel.kind = self._kinds.get(parcel.stored.template.text)
         return parcel.kind is not None
 
     def learn(self, parcel: Parcel) -> None:
         """Look at a prepared message, so that others of its template need no preparation."""
-        template, content = parcel.template, parcel.content
-        if template is None or template.text in self._kinds:
+        stored = parcel.stored
+        if not isinstance(stored, Templated) or stored.template.text in self._kinds:
             return
+        template, content = stored.template, stored.content
         if "expires" in content or "expiration" in content["arguments"]:
             # another time for each, and another time to live
             return
         if len(self._kinds) >= KINDS:
             self._kinds.clear()
         try:
-            self._kinds[template.text] = self.study(parcel)
+            self._kinds[template.text] = self.study(parcel, stored)
         except Exception as exc:
             # kombu then says what is wrong with it, or sends it
             logger.debug(
@@ -61,8 +62,8 @@ class OneByOne:
             )
             self._kinds[template.text] = None
 
-    def study(self, parcel: Parcel) -> Any:
-        """What is to be known of messages like this one; None where each must be prepared."""
+    def study(self, parcel: Parcel, stored: Templated) -> Any:
+        """What is to be known of messages like this one, which is prepared; None where each must be."""
         return None
 
     def ask(self) -> None:
