@@ -91,35 +91,43 @@ def checked(
     signature = checked_signature(signature)
     app = app_of(app, signature)
     checked_choice(if_exists)
-    watched = checked_watch(watch, seconds, at, if_exists)
-    guard = checked_guard(unless_exists, only_if_exists)
-    schedule = checked_every(
-        every, if_exists, max_wait=max_wait, watch=watch, unless_exists=unless_exists,
-        only_if_exists=only_if_exists,
-    )  # fmt: skip
-    may_overlap = checked_overlap(overlap, signature, schedule)
+    watched = None if watch is None else checked_watch(watch, seconds, at, if_exists)
+    schedule, may_overlap = None, None
+    if every is not None:
+        others = {
+            "max_wait": max_wait,
+            "watch": watch,
+            "unless_exists": unless_exists,
+            "only_if_exists": only_if_exists,
+        }
+        schedule = checked_every(every, if_exists, others)
+    if schedule is not None or overlap is not False:
+        may_overlap = checked_overlap(overlap, signature, schedule)
     if schedule is not None and seconds is None and at is None:
         when = ""
     else:
         when = checked_when(seconds, at, app) if watched is None else NEVER
-    name = checked_name(key)
-    bound = checked_max_wait(max_wait, when, name)
+    name = None if key is None else checked_name(key)
+    bound = None if max_wait is None else checked_max_wait(max_wait, when, name)
+    guard = checked_guard(unless_exists, only_if_exists)
     return Asked(app, signature, when, if_exists, name, bound, guard, watched, schedule, may_overlap)
 
 
 def app_of(app: Any, signature: Signature | None = None) -> Any:
     """The app that was given, else the signature's, else the current one; never Celery's proxy for it."""
-    app = app_or_default(app or (signature.app if signature is not None else None))
+    app = app or (signature.app if signature is not None else None) or app_or_default()
     return app._get_current_object() if isinstance(app, Proxy) else app
 
 
 def item_arguments(item: Any) -> dict[str, Any]:
     """The arguments of `schedule_on_expiry` that an item of a bulk stands for."""
-    if isinstance(item, Mapping) and not isinstance(item, Signature):
-        unknown = set(item) - ITEM
-        if "every" in unknown:
-            raise InvalidTimer("a recurring timer is not scheduled in bulk: give it to schedule_on_expiry")
-        if unknown or "signature" not in item:
+    if type(item) is dict or (isinstance(item, Mapping) and not isinstance(item, Signature)):
+        if not item.keys() <= ITEM or "signature" not in item:
+            unknown = set(item) - ITEM
+            if "every" in unknown:
+                raise InvalidTimer(
+                    "a recurring timer is not scheduled in bulk: give it to schedule_on_expiry"
+                )
             raise InvalidTimer(
                 "an item must be a (signature, seconds) pair or a dict of schedule_on_expiry's arguments; "
                 + (f"unknown: {', '.join(sorted(map(str, unknown)))}" if unknown else "signature is missing")
@@ -183,14 +191,12 @@ def checked_watch(watch: Any, seconds: Any, at: Any, if_exists: str) -> str | No
     return name
 
 
-def checked_every(every: Any, if_exists: str, **others: Any) -> dict[str, Any] | None:
-    """The schedule of a recurring timer as it is stored; None for a timer that fires once.
+def checked_every(every: Any, if_exists: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    """The schedule of a recurring timer as it is stored.
 
     Arguments:
         others: arguments that a recurring timer can't have, by their names.
     """
-    if every is None:
-        return None
     given = next((name for name, value in others.items() if value is not None), None)
     if given is not None:
         raise InvalidTimer(

@@ -1,7 +1,8 @@
-"""Many timers in one call: fifty per round trip, in constant memory."""
+"""Many timers in one call: a hundred per round trip, in constant memory."""
 
 from __future__ import annotations
 
+import time
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from celery.canvas import Signature
 
 from celery_redis_expiry.arguments import checked, checked_choice, item_arguments
 from celery_redis_expiry.blocking import run
+from celery_redis_expiry.conf import setting
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Kinds, Prepared, prepare
@@ -21,9 +23,11 @@ from celery_redis_expiry.store import Calls, calls_of
 from celery_redis_expiry.timer import Outcome, Request
 
 #: How many timers one script stores: few enough to hold Redis up for a few milliseconds at most.
-BULK = 50
+BULK = 100
 #: How many are gathered for several shards, a script each.
-GATHERED = 800
+GATHERED = 1600
+#: Seconds after which the answer to what was sent is read, though the next are not gathered yet.
+LATE = 0.02
 _END: Any = object()
 
 
@@ -55,7 +59,7 @@ def schedule_many_on_expiry(
     on_result: Callable[[int, ScheduledResult | ScheduledGroupResult], Any] | None = None,
     app: Any = None,
 ) -> ScheduleSummary:
-    """Schedule any number of timers, fifty per round trip, in constant memory.
+    """Schedule any number of timers, a hundred per round trip, in constant memory.
 
     Arguments:
         items: (signature, seconds) pairs, or dicts of the arguments of `schedule_on_expiry`.
@@ -88,17 +92,22 @@ async def schedule_many(
     summary = ScheduleSummary()
     batch = _Batch(summary, on_result)
     position = 0
+    awaited = None if isinstance(items, Iterator) else items
     try:
         while True:
-            item = next(items, _END) if isinstance(items, Iterator) else await anext(items, _END)
+            item = next(items, _END) if awaited is None else await anext(awaited, _END)  # type: ignore[arg-type]
             if item is _END:
                 break
+            batch.end_if_late()
             try:
-                prepared = _prepare(calls_of, item, if_exists, app, batch.kinds)
+                prepared = batch.prepared(calls_of, item, if_exists, app)
             except ExpiryError as exc:
                 summary.errors.append(BadItem(position, exc))
             else:
-                await batch.add(position, prepared)
+                if batch.clashes(prepared):
+                    await batch.flush()
+                if batch.add(position, prepared) >= BULK:
+                    await batch.flush_full()
             position += 1
     except ExpiryError as exc:
         exc.summary = summary
@@ -109,9 +118,11 @@ async def schedule_many(
     except BaseException:
         # the iterable failed: what it gave until then is scheduled, as a loop of single calls would have done
         await batch.flush()
+        batch.end()
         raise
     try:
         await batch.flush()
+        batch.end()
     except ExpiryError as exc:
         exc.summary = summary
         raise
@@ -130,17 +141,6 @@ class _Item:
     result: Any = None
 
 
-def _prepare(calls_of: CallsOf, item: Any, if_exists: str, app: Any, kinds: dict[Any, Kinds]) -> _Item:
-    asked = checked(**{"if_exists": if_exists, "app": app, **item_arguments(item)})
-    app = asked.app
-    # settings are read once a batch
-    if app not in kinds and app.conf.task_always_eager:
-        return _Item(app, result=asked.signature.apply_async())
-    calls = calls_of(app)
-    prepared = prepare(asked.signature, app, kinds, may_block=not calls.link.awaited)
-    return _Item(app, calls, prepared, request_of(prepared, asked))
-
-
 class _Batch:
     """Items gathered for one script: all of one app, no label twice."""
 
@@ -150,36 +150,86 @@ class _Batch:
         self.items: list[tuple[int, _Item]] = []
         self.labels: set[str] = set()
         self.kinds: dict[Any, Kinds] = {}
+        self.calls: dict[Any, Calls] = {}
+        self._end: Callable[[], None] | None = None
+        self._late = 0.0
 
-    async def add(self, position: int, item: _Item) -> None:
-        labels = (item.request.label, item.request.id) if item.request else ()
-        if self.items and (item.app is not self.items[0][1].app or not self.labels.isdisjoint(labels)):
-            await self.flush()
+    def prepared(self, calls_of: CallsOf, item: Any, if_exists: str, app: Any) -> _Item:
+        asked = checked(**{"if_exists": if_exists, "app": app, **item_arguments(item)})
+        app = asked.app
+        # settings are read once a batch
+        calls = self.calls.get(app)
+        if calls is None:
+            if setting(app, "task_always_eager"):
+                return _Item(app, result=asked.signature.apply_async())
+            calls = self.calls[app] = calls_of(app)
+        prepared = prepare(asked.signature, app, self.kinds, may_block=not calls.link.awaited)
+        return _Item(app, calls, prepared, request_of(prepared, asked))
+
+    def clashes(self, item: _Item) -> bool:
+        """Whether it can't go with those that are gathered."""
+        if not self.items:
+            return False
+        request = item.request
+        return item.app is not self.items[0][1].app or (
+            request is not None and (request.label in self.labels or request.id in self.labels)
+        )
+
+    def add(self, position: int, item: _Item) -> int:
+        """Gather it; answers how many there are now."""
         self.items.append((position, item))
-        self.labels.update(labels)
-        if len(self.items) >= BULK and len(self.items) >= await self._room(item):
-            await self.flush()
+        if item.request is not None:
+            self.labels.add(item.request.id)
+            if item.request.name:
+                self.labels.add(item.request.name)
+        return len(self.items)
 
-    async def _room(self, item: _Item) -> int:
-        return BULK if item.calls is None else min(GATHERED, BULK * len(await item.calls.shards()))
+    async def flush_full(self) -> None:
+        """Flush where each shard has its script full."""
+        calls = self.items[-1][1].calls
+        room = BULK if calls is None else min(GATHERED, BULK * len(await calls.shards()))
+        if len(self.items) >= room:
+            await self.flush()
 
     async def flush(self) -> None:
-        items, self.items, self.labels, self.kinds = self.items, [], set(), {}
+        """Send what is gathered, once what was sent before is stored.
+
+        Redis works while the next are gathered.
+        """
+        items, self.items, self.labels, self.kinds, self.calls = self.items, [], set(), {}, {}
+        self.end()
         if not items:
             return
         calls = items[0][1].calls
+        if calls is None:
+            self._tell(items, {})
+        else:
+            self._end = await calls.link.begin(self._store(items, calls))
+            self._late = time.monotonic() + LATE
+
+    def end_if_late(self) -> None:
+        """Where items come slowly, don't let the caller wait for the results of those before."""
+        if self._end is not None and time.monotonic() > self._late:
+            self.end()
+
+    def end(self) -> None:
+        """See to it that what was sent is stored."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+
+    async def _store(self, items: list[tuple[int, _Item]], calls: Calls) -> None:
         asked = [(i, item.request) for i, (_, item) in enumerate(items) if item.request]
         stored: dict[int, Outcome] = {}
         try:
-            if calls is not None:
-                await calls.schedule(
-                    [request for _, request in asked],
-                    lambda positions, outcomes: stored.update(zip(positions, outcomes, strict=True)),
-                )
+            await calls.schedule(
+                [request for _, request in asked],
+                lambda positions, outcomes: stored.update(zip(positions, outcomes, strict=True)),
+            )
         finally:
             # also where an error cut it short: those that are stored are told of
             told = self._tell(items, {i: stored[n] for n, (i, _) in enumerate(asked) if n in stored})
-            if told and calls is not None and items[0][1].app.conf.task_send_sent_event:
+            if told and setting(items[0][1].app, "task_send_sent_event"):
                 await calls.link.aside(publish_scheduled, items[0][1].app, told)
 
     def _tell(

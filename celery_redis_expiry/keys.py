@@ -12,6 +12,7 @@ calls of scripts have all of it, as bytes: its *handle*.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import zlib
@@ -25,7 +26,7 @@ PLACE = 12
 SHORT, SHORT_TEXT = 4, 6
 #: How many bytes a handle has.
 HANDLE = len(COMPACT) + 16 + SHORT
-_FROM_URLSAFE = str.maketrans("-_", "+/")
+_TO_URLSAFE, _FROM_URLSAFE = bytes.maketrans(b"+/", b"-_"), str.maketrans("-_", "+/")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What a compact member looks like in the name of a trigger key, and how many bytes it has there.
 COMPACT_MEMBER = rb"[0-9A-Za-z_-]{6}:[0-9a-f-]{36}"
@@ -172,6 +173,18 @@ def new_token() -> str:
     return secrets.token_urlsafe(9)
 
 
+def new_id() -> str:
+    """A task id as Celery makes it, a UUID of version 4, in a third of the time."""
+    drawn = bytearray(os.urandom(16))
+    drawn[6] = drawn[6] & 0x0F | 0x40
+    drawn[8] = drawn[8] & 0x3F | 0x80
+    return _as_uuid(drawn.hex())
+
+
+def _as_uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
 def member(generation: str, label: str) -> str:
     """The member for one scheduling of the timer with this label."""
     return f"{generation}:{label}"
@@ -179,9 +192,28 @@ def member(generation: str, label: str) -> str:
 
 def compact_member(id: str) -> str | None:
     """The compact member for one scheduling of the timer with this task id; None where it has none."""
+    found = compact(id, os.urandom(SHORT))
+    return None if found is None else found[0]
+
+
+def generations(count: int) -> list[bytes]:
+    """New ones of compact members."""
+    drawn = os.urandom(SHORT * count)
+    return [drawn[first : first + SHORT] for first in range(0, len(drawn), SHORT)]
+
+
+def compact(id: str, generation: bytes) -> tuple[str, bytes] | None:
+    """The compact member for one scheduling of the timer with this task id, and its handle.
+
+    None where it has none.
+    """
     if not _UUID.fullmatch(id):
         return None
-    return f"{secrets.token_urlsafe(SHORT)}:{id}"
+    return f"{_generation_text(generation)}:{id}", COMPACT + bytes.fromhex(id.replace("-", "")) + generation
+
+
+def _generation_text(generation: bytes) -> str:
+    return b2a_base64(generation)[:SHORT_TEXT].translate(_TO_URLSAFE).decode()
 
 
 def handle(member: str) -> str | bytes:
@@ -224,9 +256,9 @@ def member_of(raw: bytes) -> str:
     """A member, by its handle."""
     if len(raw) != HANDLE or not raw.startswith(COMPACT):
         return text(raw)
-    id, generation = raw[1:-SHORT].hex(), b2a_base64(raw[-SHORT:])[:SHORT_TEXT]
-    short = generation.replace(b"+", b"-").replace(b"/", b"_").decode()
-    return f"{short}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
+    # in one piece: each timer that fires comes by here
+    id, generation = raw[1:-SHORT].hex(), b2a_base64(raw[-SHORT:])[:SHORT_TEXT].translate(_TO_URLSAFE)
+    return f"{generation.decode()}:{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}"
 
 
 def text(raw: bytes) -> str:

@@ -15,6 +15,7 @@ from celery_redis_expiry.blocking import run
 
 NAMES = (
     "ack",
+    "add",
     "agenda",
     "bury",
     "cancel",

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery_redis_expiry.arguments import Asked, checked_when, target_of
 from celery_redis_expiry.changing import cancel_timer, move_timer
+from celery_redis_expiry.conf import setting
 from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Prepared, prepare, print_of, recurring_content
@@ -27,7 +28,7 @@ async def schedule(
 ) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
     """See `schedule_on_expiry`."""
     app = asked.app
-    if app.conf.task_always_eager:
+    if setting(app, "task_always_eager"):
         eager: ScheduledResult = asked.signature.apply_async()
         return eager
     calls = calls_of(app)
@@ -69,7 +70,7 @@ async def put(calls: Calls, asked: Asked, prepared: Prepared) -> str:
     outcome.raise_for_status()
     if asked.watched is not None:
         await calls.tell_of_key_timer(outcome)
-    if app.conf.task_send_sent_event:
+    if setting(app, "task_send_sent_event"):
         await calls.link.aside(publish_scheduled, app, [(prepared, outcome)])
     return outcome.id
 

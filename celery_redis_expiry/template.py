@@ -198,6 +198,16 @@ def rest_of(middle: Any, argsrepr: str, kwargsrepr: str, extra: str = "", *, in_
     return bytes([flags]) + rest + (middle if isinstance(middle, bytes) else middle.encode())
 
 
+def rest_like_json(middle: str, *, comma: bool, extra: str = "") -> bytes:
+    """The same where it is known that `like_json` tells the `repr` of its arguments, and there are no others.
+
+    Arguments:
+        comma: as `like_json` takes it: of a tuple of one.
+    """
+    flags = LIKE_JSON | (COMMA if comma else 0) | (EXTRA if extra else 0)
+    return b"%c%b%b" % (flags, extra.encode() + b"\0" if extra else b"", middle.encode())
+
+
 def like_json(middle: str, *, comma: bool) -> str:
     """The `repr` of a tuple, by the JSON of the list, as far as they are written the same way."""
     return f"({middle[1:-1]}{',' if comma else ''})".replace('"', "'")

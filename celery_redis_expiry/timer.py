@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from kombu.utils.json import dumps, loads
 
@@ -273,8 +273,7 @@ class Lying:
     tag: str = ""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One call of `schedule_on_expiry`, checked, ready for the store.
 
     Attributes:
@@ -305,8 +304,7 @@ class Request:
         return self.name or self.id
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What the store answered to a request.
 
     Attributes:

@@ -17,13 +17,16 @@ TITLE = "Scheduling"
 INTRO = (
     "Jobs a second that one process schedules for a later day, no worker running; from 8 processes, all of "
     "theirs together. In bulk: by the call that a peer has for many, else by a hundred calls at once where "
-    "it is asynchronous."
+    "it is asynchronous. Timed is all that a program does for it, with us also making each signature; but "
+    "connecting, and what else only the first calls do, is not: each process has scheduled a hundred before."
 )
 COLUMNS = {"rate": "a second"}
 RATIO = ("rate", "countdown", "÷ `countdown`")
 ONE, BULK, EIGHT = "one by one", "in bulk", "8 processes"
 QUICK_PEERS = ("countdown", "bullmq")
 PROCESSES = 8
+#: How many each process schedules before: no contestant's connecting, loading and the like are timed.
+FIRST = 100
 
 
 def run(bench: Bench) -> Iterator[Row]:
@@ -55,7 +58,9 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _rate(clients: Sequence[Client], way: str, seconds: float) -> Mapping[str, float]:
-    """As many as can be scheduled in that time."""
+    """As many as can be scheduled in that time, after a hundred."""
+    for client in clients:
+        client.do(60, **filling(FIRST, 60, way))
     started = time.perf_counter()
     for client in clients:
         client.ask(**filling(100_000, seconds, way))

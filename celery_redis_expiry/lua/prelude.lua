@@ -17,6 +17,18 @@ local function recut(namespace, shards)
   if type(recorded) == 'string' and recorded ~= shards then return recorded end
 end
 
+-- why nothing may be stored, as {{status, "0", about, ""}}: the namespace is another app's (foreign), has another number
+-- of shards (shards), or see `check_templates`; else nil, and the number of shards that is recorded
+local function refusal(namespace, app, shards, templates, brought)
+  local recorded = redis.call('HMGET', namespace, 'app', 'shards')
+  local problem, about = check_templates(templates, brought)
+  if recorded[1] and recorded[1] ~= app then problem, about = 'foreign', recorded[1] end
+  -- who reckons with another number of shards looks for this timer elsewhere
+  if recorded[2] and recorded[2] ~= shards then problem, about = 'shards', recorded[2] end
+  if problem then return {{problem, '0', about, ''}} end
+  return nil, recorded[2]
+end
+
 -- whether a timer is beyond recall although it is not claimed
 local function is_unsure(claim)
   return string.sub(claim or '', -2) == ':?'

@@ -18,12 +18,8 @@ local brought = {unpack(ARGV, 7, 6 + 2 * ARGV[6])}
 check({due_index, parked, claimed, used}, {timers, names, ids, claims, namespace, templates})
 local answered = redis.call('GET', answer)
 if answered then return cjson.decode(answered) end
-local recorded = redis.call('HMGET', namespace, 'app', 'shards')
-local problem, about = check_templates(templates, brought)
-if recorded[1] and recorded[1] ~= app then problem, about = 'foreign', recorded[1] end
--- who reckons with another number of shards looks for this timer elsewhere
-if recorded[2] and recorded[2] ~= shards then problem, about = 'shards', recorded[2] end
-if problem then return {{problem, '0', about, ''}} end
+local refused, recorded = refusal(namespace, app, shards, templates, brought)
+if refused then return refused end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
@@ -75,7 +71,7 @@ local function schedule(k, a)
   if max_wait ~= '' then record, due = put_off(record, old_due and old_record, due, max_wait, now) end
   local due_text = string.format('%.0f', due)
   -- the first write is one that a full Redis refuses, so that it refuses all of them
-  if old_due or not recorded[2] then redis.call('HSET', namespace, 'shards', shards) end
+  if old_due or not recorded then redis.call('HSET', namespace, 'shards', shards) end
   local old_id = old_due and id_of(current, old_record)
   if old_due then forget(due_index, parked, timers, claims, expected_trigger, current) end
   if old_due and redis.call('HGET', ids, old_id) == current then redis.call('HDEL', ids, old_id) end

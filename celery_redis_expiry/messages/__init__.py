@@ -52,6 +52,7 @@ FORBIDDEN = {
     "producer": "a producer can't be stored; the message goes to the app's broker",
     "publisher": "a producer can't be stored; the message goes to the app's broker",
 }
+_FORBIDDEN = frozenset(FORBIDDEN)
 
 
 def prepare(
@@ -67,17 +68,19 @@ def prepare(
         InvalidTimer: it can't be kept for later; says why and what to do.
     """
     options = signature.get("options")
-    for option in FORBIDDEN.keys() & options if options else ():
+    for option in () if not options or _FORBIDDEN.isdisjoint(options) else _FORBIDDEN & options.keys():
         if options[option] is not None:
             remedy = FORBIDDEN[option]
             raise InvalidTimer(f"the signature carries {option}: a timer has one due time, {remedy}")
     try:
         if is_canvas(signature):
             return prepare_canvas(signature, app)
-        kinds = {} if kinds is None else kinds
-        if app not in kinds:
-            kinds[app] = Kinds(app)
-        return kinds[app].prepare(signature) or record(signature, app, may_block=may_block)
+        known = None if kinds is None else kinds.get(app)
+        if known is None:
+            known = Kinds(app)
+            if kinds is not None:
+                kinds[app] = known
+        return known.prepare(signature) or record(signature, app, may_block=may_block)
     except (ExpiryError, OperationalError):
         raise
     except EncodeError as exc:

@@ -27,7 +27,7 @@ PICKLES = ("pickle", "application/x-python-serialize")
 
 
 def is_canvas(signature: Signature) -> bool:
-    return isinstance(signature, group | _chain | _chord | chunks)
+    return type(signature) is not Signature and isinstance(signature, group | _chain | _chord | chunks)
 
 
 def prepare_canvas(signature: Signature, app: Any) -> Prepared:

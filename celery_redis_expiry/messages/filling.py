@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from json import JSONEncoder
+from math import isfinite
 from typing import Any
 
 from kombu import serialization
 from kombu.utils.json import dumps
 
-from celery_redis_expiry.template import Template, rest_of
+from celery_redis_expiry.template import Template, rest_like_json, rest_of
 from celery_redis_expiry.timer import Stored
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -18,6 +20,8 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 PARENTS = ("root_id", "parent_id")
 
 _encode = JSONEncoder().encode
+#: ASCII to be shown, without quotes and backslashes.
+_PLAIN = re.compile(r"[ !#-&(-\[\]-~]*").fullmatch
 
 
 class Filled(Stored):
@@ -73,22 +77,40 @@ def differing(amqp: Any, task: str, args: tuple[Any, ...], kwargs: Any, headers:
     Raises:
         EncodeError: the arguments are nothing for JSON.
     """
+    extra = dumps(headers)[1:-1] if headers else ""
+    longest = min(amqp.argsrepr_maxsize or 0, amqp.kwargsrepr_maxsize or 0) / 2
+    alike = None if kwargs else _alike(args)
+    if alike is not None and len(alike) < longest:
+        return rest_like_json(alike, comma=len(args) == 1, extra=extra)
     scalars = are_scalars(args) and (not kwargs or (are_scalars(kwargs) and are_scalars(kwargs.values())))
     json = _json if scalars else _json_of_any
     middle = f"{json(args)}, {json(kwargs)}" if kwargs else json(args)
-    if scalars and len(middle) < min(amqp.argsrepr_maxsize or 0, amqp.kwargsrepr_maxsize or 0) / 2:
+    if scalars and len(middle) < longest:
         argsrepr = f"({', '.join(map(_shown, args))}{',' if len(args) == 1 else ''})"
         named = [f"{_shown(key)}: {_shown(value)}" for key, value in kwargs.items()]
         kwargsrepr = f"{{{', '.join(named)}}}" if named else "{}"
     else:
         own = amqp.create_task_message("", task, args, kwargs).headers
         argsrepr, kwargsrepr = own["argsrepr"], own["kwargsrepr"]
-    return rest_of(middle, argsrepr, kwargsrepr, dumps(headers)[1:-1] if headers else "")
+    return rest_of(middle, argsrepr, kwargsrepr, extra)
 
 
 def are_scalars(values: Iterable[Any]) -> bool:
     """Whether they are texts, numbers and the like; nothing derived from them, which may look otherwise."""
     return SCALARS.issuperset(map(type, values))
+
+
+def _alike(args: Iterable[Any]) -> str | None:
+    """Arguments in JSON, where Python and every JSON library write them alike but for quotes; else None."""
+    shown = []
+    for value in args:
+        if type(value) is str and _PLAIN(value):
+            shown.append(f'"{value}"')
+        elif type(value) is int or (type(value) is float and isfinite(value)):
+            shown.append(repr(value))
+        else:
+            return None
+    return f"[{', '.join(shown)}]"
 
 
 def _json(value: Any) -> str:

@@ -21,8 +21,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery.canvas import Signature
-from celery.utils import uuid
 
+from celery_redis_expiry.keys import new_id
 from celery_redis_expiry.messages.filling import SCALARS, Filled, differing, own_headers
 from celery_redis_expiry.messages.own import Settings, is_heard, is_plain, settings_of_task
 from celery_redis_expiry.messages.prepared import Prepared, checked_id
@@ -97,7 +97,7 @@ class Kinds:
             return None
         if task is not None and task.typing and hasattr(task, "__header__"):
             task.__header__(*args, **kwargs)
-        id = checked_id(options.get("task_id")) or uuid()
+        id = checked_id(options.get("task_id")) or new_id()
         rest = differing(self._amqp, name, args, kwargs, headers)
         if self._parent is not None:
             self._parent.add_trail(self._app.AsyncResult(id))

@@ -11,6 +11,7 @@ from celery import signals
 from celery.app import amqp, base, routes
 from celery.app import task as tasks
 
+from celery_redis_expiry.conf import setting
 from celery_redis_expiry.messages.recording import awaits_call
 
 #: Who may change a message, or does something of its own for each: instrumentation, for one.
@@ -37,15 +38,16 @@ class Settings(NamedTuple):
 
     @classmethod
     def of(cls, app: Any) -> Settings:
-        conf, own = app.conf, app.amqp
+        own = app.amqp
+        router = own.router
         return cls(
             os.getpid(),
             app.backend,
-            conf.task_send_sent_event,
-            conf.task_default_queue,
+            setting(app, "task_send_sent_event"),
+            setting(app, "task_default_queue"),
             list(own.queues.values()),
-            own.router,
-            list(own.router.routes),
+            router,
+            list(router.routes),
             app.send_task,
             own.create_task_message,
             own.send_task_message,

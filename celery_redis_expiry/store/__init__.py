@@ -79,7 +79,8 @@ def store_of(app: Any) -> Store:
     """
     store = _stores.get(app)
     if store is None:
-        store = _stores[app] = new_store(app, patience=PATIENCE)
+        link = Link(locate(app), patience=PATIENCE, hold=True)
+        store = _stores[app] = Store(link, Calls.of(app, link))
     return store
 
 

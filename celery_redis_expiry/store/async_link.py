@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -92,6 +92,11 @@ class AsyncLink(AnyLink):
         # tasks that are ready together run in one go, before the loop looks at anything else
         async with self._turn:
             await asyncio.sleep(0)
+
+    async def begin(self, steps: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        # the loop has others to serve meanwhile
+        await steps
+        return lambda: None
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

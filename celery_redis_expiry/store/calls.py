@@ -93,9 +93,11 @@ class Calls(Agreement):
                 return [stored[i] for i in range(len(requests))]
             # once a round: another thread may learn of another number meanwhile
             shards = await self.shards()
-            homes = {i: shard_of(requests[i].label, len(shards)) for i in todo}
-            shard = shards[homes[todo[0]]]
-            group = [i for i in todo if homes[i] == shard.number]
+            shard, group = shards[0], todo
+            if len(shards) > 1:
+                homes = {i: shard_of(requests[i].label, len(shards)) for i in todo}
+                shard = shards[homes[todo[0]]]
+                group = [i for i in todo if homes[i] == shard.number]
             with self.recut(shards) as current:
                 outcomes = await shard.schedule([requests[i] for i in group])
             if current():

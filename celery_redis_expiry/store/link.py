@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from redis import exceptions as redis_errors
 from redis.sentinel import SentinelConnectionPool
 
-from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, client
+from celery_redis_expiry.blocking import Begun
+from celery_redis_expiry.connections import RETRIES, TIMEOUT, Held, Location, can_hold, client
 from celery_redis_expiry.errors import InvalidTimer, StoreFull, StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.scripts import (
     Scripts,
@@ -23,6 +24,8 @@ from celery_redis_expiry.scripts import (
     refused_command,
 )
 
+#: The commands that run scripts.
+SCRIPTS = ("EVALSHA", "EVAL")
 #: Seconds between two attempts at what is refused for a moment only.
 PAUSE = 0.05
 
@@ -85,6 +88,10 @@ class AnyLink(ABC):
     @abstractmethod
     async def turn(self) -> None:
         """Wait for the turn to compute: of many calls that begin together one, then whatever else waits."""
+
+    @abstractmethod
+    async def begin(self, steps: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        """Take steps as far as they go without waiting; what is returned takes them to their end."""
 
     @abstractmethod
     async def pause(self, seconds: float) -> None:
@@ -163,22 +170,34 @@ class AnyLink(ABC):
 
 
 class Link(AnyLink):
-    """One that blocks: a client of its own connection pool. It does not connect before it is used."""
+    """One that blocks: a client of its own connection pool. It does not connect before it is used.
+
+    Arguments:
+        hold: whether scripts, which all can be repeated, run over connections that stay taken between them.
+    """
 
     awaited = False
 
-    def __init__(self, location: Location, **how: Any) -> None:
+    def __init__(self, location: Location, *, hold: bool = False, **how: Any) -> None:
         super().__init__(location, **how)
         self.scripts = Scripts(self.call)
-        self._made: Any = None
+        self._hold = hold and can_hold(location)
+        self._made: tuple[Any, Held | None] | None = None
         self._making = threading.Lock()
 
     @property
     def client(self) -> Any:
-        if self._made is None:
-            with self._making:
-                if self._made is None:
-                    self._made = client(self.location, timeout=self._timeout, retries=self._retries)
+        made, held = self._made or self._connect()
+        if held is not None:
+            # a process that has one connection shall not need two
+            held.give_back()
+        return made
+
+    def _connect(self) -> tuple[Any, Held | None]:
+        with self._making:
+            if self._made is None:
+                made = client(self.location, timeout=self._timeout, retries=self._retries)
+                self._made = made, Held(made, self._retries) if self._hold else None
         return self._made
 
     def server(self, key: str) -> Any:
@@ -189,6 +208,9 @@ class Link(AnyLink):
         return client
 
     async def execute(self, *command: Any) -> Any:
+        _, held = self._made or self._connect()
+        if held is not None and command[0] in SCRIPTS:
+            return await held.execute(*command)
         return self.client.execute_command(*command)
 
     async def pipeline(
@@ -209,6 +231,9 @@ class Link(AnyLink):
             pool.disconnect(inuse_connections=False)
 
     async def turn(self) -> None: ...
+
+    async def begin(self, steps: Coroutine[Any, Any, None]) -> Callable[[], None]:
+        return Begun(steps).end
 
     async def pause(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -35,7 +35,7 @@ class Role(NamedTuple):
 
 
 ROLES = {
-    "producer": Role(("enter", "schedule", "inspect", "cancel"), ("hget", "hmget", "zscore")),
+    "producer": Role(("enter", "add", "schedule", "inspect", "cancel"), ("hget", "hmget", "zscore")),
     "worker": Role(
         (
             *("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury"),
@@ -53,7 +53,7 @@ ROLES = {
     ),
     "operator": Role(
         (
-            *("enter", "schedule", "inspect", "cancel"),  # whoever reschedules and fires is a producer
+            *("enter", "add", "schedule", "inspect", "cancel"),  # whoever reschedules and fires is a producer
             *("retry", "discard", "read", "put", "drop", "recover"),
         ),
         (
@@ -62,10 +62,12 @@ ROLES = {
         ),
     ),
     "beat": Role(
-        ("enter", "schedule", "inspect", "cancel", "revise"),  # a producer, too
+        ("enter", "add", "schedule", "inspect", "cancel", "revise"),  # a producer, too
         ("hget", "hmget", "hkeys", "hset", "hdel", "zscore", "time"),
     ),
-    "rescuer": Role(("enter", "schedule", "inspect", "rescue", "hold"), ("hget", "hmget", "hlen", "time")),
+    "rescuer": Role(
+        ("enter", "add", "schedule", "inspect", "rescue", "hold"), ("hget", "hmget", "hlen", "time")
+    ),
 }
 #: Without these timers fire, but some of them late.
 PUNCTUALITY = {"publish", "psubscribe"}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from celery_redis_expiry.errors import NamespaceTaken, StoreUnavailable
+from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.keys import (
     compact_member,
     found_at,
@@ -19,8 +18,9 @@ from celery_redis_expiry.keys import (
     text,
     uuid_of,
 )
+from celery_redis_expiry.store.adding import Adding
 from celery_redis_expiry.store.base import KEEP_MS, REMEMBER_MS
-from celery_redis_expiry.store.rescuing import Rescuing, call_of
+from celery_redis_expiry.store.rescuing import call_of
 from celery_redis_expiry.timer import (
     LATEST,
     Outcome,
@@ -45,7 +45,7 @@ def _told(answer: Any, member: str, id: str) -> list[str]:
     return [text(answer[0]), text(answer[1]), member_of(answer[2]), *map(text, answer[3:]), ""][:5]
 
 
-class Users(Rescuing):
+class Users(Adding):
     async def schedule(self, requests: Sequence[Request]) -> list[Outcome]:
         """Store timers, each according to its mode; the labels in one call must differ.
 
@@ -57,6 +57,9 @@ class Users(Rescuing):
             StoreFull: Redis is at its maxmemory; nothing was stored.
             Recut: the namespace has another number of shards by now; nothing was stored.
         """
+        added = await self.add(requests)
+        if added is not None:
+            return added
         outcomes: list[Outcome | None] = [None] * len(requests)
         todo = list(range(len(requests)))
         expected: dict[int, str] = {}
@@ -81,7 +84,7 @@ class Users(Rescuing):
                 return [outcome for outcome in outcomes if outcome is not None]
             todo = again
             # a part of the call is another call
-            requests = [replace(request, token="") for request in requests]
+            requests = [request._replace(token="") for request in requests]
         raise StoreUnavailable(
             f"{requests[todo[0]].label!r} was replaced by others {CONTENTION} times meanwhile"
         )
@@ -92,15 +95,7 @@ class Users(Rescuing):
             answers = await self._schedule_by(batch)
             if answers[0][0] not in NOTHING_DONE:
                 return answers
-            status, _, about = answers[0][:3]
-            if status == "foreign":
-                raise NamespaceTaken(
-                    f"the namespace {self.keys.namespace_name!r} in {self.location.url} belongs to the app "
-                    f"{about!r}, this is {self.owner!r}: set another expiry_namespace"
-                )
-            if status == "shards":
-                raise self.recut(about)
-            self.templates.refused(status, about.encode(errors="surrogateescape"))
+            self.see_why(answers[0])
 
     async def _schedule_by(self, batch: list[tuple[Request, str, bool]]) -> list[list[str]]:
         k = self.keys
