@@ -24,7 +24,7 @@ from celery_redis_expiry.errors import (
 from celery_redis_expiry.hooks import install as _install_hooks
 from celery_redis_expiry.hooks.state import SCHEDULED
 from celery_redis_expiry.listing import iter_dead_letters, iter_timers
-from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult
+from celery_redis_expiry.results import RecurringTimer, ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.scheduling import (
     cancel,
     get_timer,
@@ -48,6 +48,7 @@ __all__ = [
     "NamespaceTaken",
     "NotConfigured",
     "NotReplicated",
+    "RecurringTimer",
     "ScheduleSummary",
     "ScheduledGroupResult",
     "ScheduledResult",

@@ -16,6 +16,7 @@ from celery.local import Proxy
 from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import is_ours
+from celery_redis_expiry.recurring import LONGEST, SHORTEST, described
 from celery_redis_expiry.timer import LATEST
 
 IF_EXISTS = ("replace", "keep", "extend", "raise")
@@ -24,6 +25,8 @@ NAME_LENGTH = 256
 GUARD_KEYS = 16
 #: When a timer is due that waits for a key, and not for a time.
 NEVER = f"={LATEST}"
+#: What is several tasks.
+CANVASES = ("chain", "group", "chord", "chunks")
 #: What an item of a bulk may say.
 ITEM = {
     "signature",
@@ -47,6 +50,10 @@ class Asked(NamedTuple):
         when, mode, name, max_wait: see `timer.Request`.
         guard: what must be so for it to fire, or None.
         watched: the key whose expiry it waits for, or None.
+        every: its schedule (see `recurring.described`), or None for one that fires once; then `when` is ""
+            where the schedule says when it fires first.
+        overlap: whether its occurrences may overlap; else after how many ms they may, or None for as many as
+            the setting says.
     """
 
     app: Any
@@ -57,6 +64,8 @@ class Asked(NamedTuple):
     max_wait: int | None
     guard: Guard | None
     watched: str | None
+    every: dict[str, Any] | None = None
+    overlap: bool | int | None = None
 
 
 def checked(
@@ -70,6 +79,8 @@ def checked(
     unless_exists: str | Collection[str] | None = None,
     only_if_exists: str | Collection[str] | None = None,
     watch: str | bytes | None = None,
+    every: Any = None,
+    overlap: bool | float | timedelta = False,
     app: Any = None,
 ) -> Asked:
     """The arguments of `schedule_on_expiry`, each checked.
@@ -81,11 +92,25 @@ def checked(
     app = app_of(app, signature)
     checked_choice(if_exists)
     watched = None if watch is None else checked_watch(watch, seconds, at, if_exists)
-    when = checked_when(seconds, at, app) if watched is None else NEVER
+    schedule, may_overlap = None, None
+    if every is not None:
+        others = {
+            "max_wait": max_wait,
+            "watch": watch,
+            "unless_exists": unless_exists,
+            "only_if_exists": only_if_exists,
+        }
+        schedule = checked_every(every, if_exists, others)
+    if schedule is not None or overlap is not False:
+        may_overlap = checked_overlap(overlap, signature, schedule)
+    if schedule is not None and seconds is None and at is None:
+        when = ""
+    else:
+        when = checked_when(seconds, at, app) if watched is None else NEVER
     name = None if key is None else checked_name(key)
     bound = None if max_wait is None else checked_max_wait(max_wait, when, name)
     guard = checked_guard(unless_exists, only_if_exists)
-    return Asked(app, signature, when, if_exists, name, bound, guard, watched)
+    return Asked(app, signature, when, if_exists, name, bound, guard, watched, schedule, may_overlap)
 
 
 def app_of(app: Any, signature: Signature | None = None) -> Any:
@@ -99,6 +124,10 @@ def item_arguments(item: Any) -> dict[str, Any]:
     if type(item) is dict or (isinstance(item, Mapping) and not isinstance(item, Signature)):
         if not item.keys() <= ITEM or "signature" not in item:
             unknown = set(item) - ITEM
+            if "every" in unknown:
+                raise InvalidTimer(
+                    "a recurring timer is not scheduled in bulk: give it to schedule_on_expiry"
+                )
             raise InvalidTimer(
                 "an item must be a (signature, seconds) pair or a dict of schedule_on_expiry's arguments; "
                 + (f"unknown: {', '.join(sorted(map(str, unknown)))}" if unknown else "signature is missing")
@@ -118,6 +147,10 @@ def target_of(target: Any, app: Any) -> tuple[str, Any, bool]:
         if not target:
             raise InvalidTimer("the name or task id of the timer is empty")
         return target, app_of(app), True
+    label = getattr(target, "label", None)
+    if isinstance(label, str):
+        # of a recurring timer
+        return label, app_of(app or target.app), True
     id = getattr(target, "id", None)
     if isinstance(id, str):
         return id, app_of(app or getattr(target, "app", None)), False
@@ -156,6 +189,48 @@ def checked_watch(watch: Any, seconds: Any, at: Any, if_exists: str) -> str | No
     if "{expiry." in name:
         raise InvalidTimer(f"{watch!r} is a key of celery-redis-expiry itself")
     return name
+
+
+def checked_every(every: Any, if_exists: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    """The schedule of a recurring timer as it is stored.
+
+    Arguments:
+        others: arguments that a recurring timer can't have, by their names.
+    """
+    given = next((name for name, value in others.items() if value is not None), None)
+    if given is not None:
+        raise InvalidTimer(
+            f"{given} doesn't go with every: it is about a timer that fires once. Leave it out"
+        )
+    if if_exists == "extend":
+        raise InvalidTimer(
+            'extend keeps the old signature, and so its schedule: use if_exists="replace", or reschedule'
+        )
+    return described(every)
+
+
+def checked_overlap(overlap: Any, signature: Signature, every: Any) -> bool | int | None:
+    """Whether occurrences may overlap; else after how many ms they may, or None where the setting says."""
+    canvas = signature.get("subtask_type") in CANVASES
+    if overlap is False:
+        if every is not None and canvas:
+            raise InvalidTimer(
+                f"nobody tells when all tasks of a {signature['subtask_type']} have ended: a recurring "
+                "timer for a canvas needs overlap=True"
+            )
+        return None
+    if every is None:
+        raise InvalidTimer("overlap is about the occurrences of a recurring timer: it goes with every")
+    if overlap is True:
+        return True
+    bound = _ms("overlap", overlap)
+    if canvas or not SHORTEST <= bound <= LONGEST:
+        raise InvalidTimer(
+            "overlap must be True, for a canvas"
+            if canvas
+            else f"overlap must be True, False, or seconds of at least {SHORTEST / 1000:g}, not {overlap}"
+        )
+    return bound
 
 
 def checked_name(key: Any) -> str | None:

@@ -10,19 +10,50 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from celery.canvas import Signature
+from celery.schedules import BaseSchedule
 
 from celery_redis_expiry import steps
 from celery_redis_expiry.arguments import checked
 from celery_redis_expiry.bulk import ScheduleSummary, schedule_many
 from celery_redis_expiry.errors import InvalidTimer
-from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult
+from celery_redis_expiry.results import RecurringTimer, ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.store import calls_on_loop
 from celery_redis_expiry.timer import Timer
 
 
+@overload
+async def aschedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    max_wait: float | timedelta | None = ...,
+    unless_exists: str | Collection[str] | None = ...,
+    only_if_exists: str | Collection[str] | None = ...,
+    watch: str | bytes | None = ...,
+    every: None = ...,
+    overlap: Literal[False] = ...,
+    on_commit: Literal[False] = ...,
+    app: Any = ...,
+) -> ScheduledResult | ScheduledGroupResult: ...
+@overload
+async def aschedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    every: float | timedelta | BaseSchedule,
+    overlap: bool | float | timedelta = ...,
+    on_commit: Literal[False] = ...,
+    app: Any = ...,
+) -> RecurringTimer: ...
 async def aschedule_on_expiry(
     signature: Signature,
     seconds: float | timedelta | None = None,
@@ -34,9 +65,11 @@ async def aschedule_on_expiry(
     unless_exists: str | Collection[str] | None = None,
     only_if_exists: str | Collection[str] | None = None,
     watch: str | bytes | None = None,
+    every: float | timedelta | BaseSchedule | None = None,
+    overlap: bool | float | timedelta = False,
     on_commit: Literal[False] = False,
     app: Any = None,
-) -> ScheduledResult | ScheduledGroupResult:
+) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
     """`schedule_on_expiry` for asyncio: the same arguments, answer and errors; `on_commit` is refused.
 
     Where it is cancelled in the middle, by a timeout or a client that went, the timer may be stored all the
@@ -68,6 +101,8 @@ async def aschedule_on_expiry(
         unless_exists=unless_exists,
         only_if_exists=only_if_exists,
         watch=watch,
+        every=every,
+        overlap=overlap,
         app=app,
     )
     return await steps.schedule(calls_on_loop, asked)

@@ -79,7 +79,10 @@ class Keys:
         #: channel: a due time (ms) that is earlier than announced, or "!" and a member that is due at once,
         #: or "?" and one that waits for a user's key
         self.wake = base + "wake"
+        #: hash: name of an entry of beat_schedule that became a timer → nothing; in the first shard
+        self.beat = base + "beat"
         self._trigger = base + "trigger:"
+        self._running = base + "running:"
         self._watched = base + "watched:"
         self._values = base + "values:"
         self._leader = base + "leader:"
@@ -92,6 +95,10 @@ class Keys:
     def answer(self, token: str) -> str:
         """String with a TTL of a minute: what a changing call answered, for its repetition."""
         return self._answer + token
+
+    def running(self, label: str) -> str:
+        """String with a TTL: task id of the occurrence of a recurring timer whose task waits or runs."""
+        return self._running + label
 
     def watched(self, watch: str) -> str:
         """Sorted set: a user's key → when it expires, ms; the ledger of a watch. In the first shard."""

@@ -75,6 +75,55 @@ class ScheduledGroupResult(_Timed, WaitingGroupResult):
         )
 
 
+class RecurringTimer:
+    """A timer that fires again and again, as `schedule_on_expiry(…, every=…)` returns it.
+
+    Attributes:
+        id: of the timer. No task runs under it: each occurrence has a task id of its own.
+        name: the user's name for it (`key=`), or None.
+        app: the Celery app.
+    """
+
+    def __init__(self, id: str, name: str | None, app: Any) -> None:
+        self.id = id
+        self.name = name
+        self.app = app
+
+    def __repr__(self) -> str:
+        return f"<RecurringTimer: {self.label}>"
+
+    @property
+    def label(self) -> str:
+        """Its name, else its id: what cancel, reschedule and get_timer take."""
+        return self.name or self.id
+
+    @property
+    def timer(self) -> Timer | None:
+        """The timer as it is now, its schedule and what it did with it; None once cancelled."""
+        return run(calls_of(self.app).get(self.label))
+
+    @property
+    def due(self) -> datetime | None:
+        """When it fires next, aware, UTC; None once cancelled, or while parked."""
+        timer = self.timer
+        return timer.due if timer else None
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until then; None once cancelled, or while parked."""
+        timer = self.timer
+        return timer.remaining if timer else None
+
+    def cancel(self) -> bool:
+        """Forget the timer: True if it was there. An occurrence that is being published is published."""
+        return run(cancel_timer(calls_of(self.app), self.app, self.label, by_name=True))
+
+    def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
+        """Give its next occurrence another time; its schedule stays. True if it was there."""
+        when = checked_when(seconds, at, self.app)
+        return run(move_timer(calls_of(self.app), self.app, self.label, when, by_name=True))
+
+
 def scheduled(prepared: Prepared, app: Any, id: str) -> ScheduledResult | ScheduledGroupResult:
     """The result of a timer.
 

@@ -5,20 +5,50 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, overload
 
 from celery.canvas import Signature
+from celery.schedules import BaseSchedule
 
 from celery_redis_expiry import steps
 from celery_redis_expiry.arguments import Asked, checked
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.committing import at_commit, checked_on_commit, sooner
-from celery_redis_expiry.messages import prepare
-from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
+from celery_redis_expiry.results import RecurringTimer, ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.store import calls_of
 from celery_redis_expiry.timer import Timer
 
 
+@overload
+def schedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    max_wait: float | timedelta | None = ...,
+    unless_exists: str | Collection[str] | None = ...,
+    only_if_exists: str | Collection[str] | None = ...,
+    watch: str | bytes | None = ...,
+    every: None = ...,
+    overlap: Literal[False] = ...,
+    on_commit: bool | str = ...,
+    app: Any = ...,
+) -> ScheduledResult | ScheduledGroupResult: ...
+@overload
+def schedule_on_expiry(
+    signature: Signature,
+    seconds: float | timedelta | None = ...,
+    *,
+    at: datetime | None = ...,
+    key: str | None = ...,
+    if_exists: str = ...,
+    every: float | timedelta | BaseSchedule,
+    overlap: bool | float | timedelta = ...,
+    on_commit: bool | str = ...,
+    app: Any = ...,
+) -> RecurringTimer: ...
 def schedule_on_expiry(
     signature: Signature,
     seconds: float | timedelta | None = None,
@@ -30,9 +60,11 @@ def schedule_on_expiry(
     unless_exists: str | Collection[str] | None = None,
     only_if_exists: str | Collection[str] | None = None,
     watch: str | bytes | None = None,
+    every: float | timedelta | BaseSchedule | None = None,
+    overlap: bool | float | timedelta = False,
     on_commit: bool | str = False,
     app: Any = None,
-) -> ScheduledResult | ScheduledGroupResult:
+) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
     """Keep a signature in Redis and enqueue it when its trigger key expires.
 
     Arguments:
@@ -52,6 +84,12 @@ def schedule_on_expiry(
         watch: instead of `seconds`: a key of your own (where `expiry_watch_url` says); the timer fires when
             that expires, whoever extends it meanwhile. A key that is not there, has no TTL or is deleted is
             waited for, until one of this name expires.
+        every: fire again and again: seconds, a timedelta, or a `crontab`, `solar` or `schedule` of
+            `celery.schedules`, in `app.timezone`. `seconds` or `at` then say when it fires first; default: at
+            the first instant of the schedule. Each occurrence has a task id of its own.
+        overlap: of a recurring timer: whether an occurrence may fire while the task of the one before still
+            waits or runs; or, in seconds or as a timedelta, for how long it is skipped for that. False: for
+            as long as `expiry_overlap_timeout` says.
         on_commit: with Django: store the timer when the open transaction commits, of the default database, or
             of that with this alias; without an open one at once. `seconds` count from the call.
         app: the Celery app; default: the signature's.
@@ -59,7 +97,8 @@ def schedule_on_expiry(
     Returns:
         A result whose `id` is the task id that the task will run under. From here on (with `on_commit` from
         the commit on) the timer survives the death of any process of ours. With `task_always_eager` the
-        signature runs at once, as it does with `countdown`, and Celery's EagerResult is returned.
+        signature runs at once, as it does with `countdown`, and Celery's EagerResult is returned. With
+        `every` a RecurringTimer, which can be asked, moved and cancelled: no task runs under its own id.
 
     Raises:
         InvalidTimer: an argument is unusable; nothing was stored.
@@ -82,6 +121,8 @@ def schedule_on_expiry(
         unless_exists=unless_exists,
         only_if_exists=only_if_exists,
         watch=watch,
+        every=every,
+        overlap=overlap,
         app=app,
     )
     connection = checked_on_commit(on_commit)
@@ -94,21 +135,22 @@ def schedule_on_expiry(
 
 def _schedule_at_commit(
     asked: Asked, connection: Any, began: float
-) -> ScheduledResult | ScheduledGroupResult:
+) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
     """Prepare it now and store it at commit.
 
     Arguments:
         began: when the call did, on this process's monotonic clock.
     """
     calls = calls_of(asked.app)
-    prepared = prepare(asked.signature, asked.app)
+    prepared = steps.ready(asked)
     id = prepared.stored.id
 
     def put() -> str:
         when = sooner(asked.when, time.monotonic() - began)
         return run(steps.put(calls, asked._replace(when=when), prepared))
 
-    return scheduled(prepared, asked.app, at_commit(connection, put, asked.name or id, id) or id)
+    stored = at_commit(connection, put, asked.name or id, id) or id
+    return steps.result_of(prepared, asked, stored)
 
 
 def _run_at_commit(signature: Signature, connection: Any) -> ScheduledResult:

@@ -71,6 +71,11 @@ class Settings:
         "broker's queue, where that lies in the same Redis database. `celery inspect stats` says whether it "
         "does, and why not.",
     )
+    overlap_timeout: float = _setting(
+        3600.0,
+        "Seconds after which a recurring timer fires again although the task of its last occurrence was not "
+        "seen to end: its worker was killed, or does not have this package. 1 to 31622400.",
+    )
     shards: int | None = _setting(
         None,
         "Into how many shards the timers are cut, 1 to 1024. It is recorded in Redis at first use, and "
@@ -153,6 +158,11 @@ class Settings:
             _check(name, isinstance(getattr(self, name), bool), "True or False")
         _check("lease", _is_number(self.lease) and 5 <= self.lease <= 86400, "seconds from 5 to 86400")
         _check("batch_size", _is_whole(self.batch_size, 2, 1000), "a whole number from 2 to 1000")
+        _check(
+            "overlap_timeout",
+            _is_number(self.overlap_timeout) and 1 <= self.overlap_timeout <= 366 * 86400,
+            "seconds from 1 to 31622400",
+        )
         _check(
             "shards",
             self.shards is None or _is_whole(self.shards, 1, 1024),

@@ -9,9 +9,12 @@ from typing import Any
 from celery_redis_expiry.arguments import Asked, checked_when, target_of
 from celery_redis_expiry.changing import cancel_timer, move_timer
 from celery_redis_expiry.conf import setting
+from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.events import publish_scheduled
-from celery_redis_expiry.messages import Prepared, prepare
-from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
+from celery_redis_expiry.messages import Prepared, prepare, print_of, recurring_content
+from celery_redis_expiry.recurring import Instants, NoInstant, Plan, Recurring, State
+from celery_redis_expiry.results import RecurringTimer, ScheduledGroupResult, ScheduledResult, scheduled
+from celery_redis_expiry.settings import Settings
 from celery_redis_expiry.store import Calls
 from celery_redis_expiry.timer import Request, Stored, Timer
 from celery_redis_expiry.watched_key import due_of_key
@@ -20,7 +23,9 @@ from celery_redis_expiry.watched_key import due_of_key
 CallsOf = Callable[[Any], Calls]
 
 
-async def schedule(calls_of: CallsOf, asked: Asked) -> ScheduledResult | ScheduledGroupResult:
+async def schedule(
+    calls_of: CallsOf, asked: Asked
+) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
     """See `schedule_on_expiry`."""
     app = asked.app
     if setting(app, "task_always_eager"):
@@ -28,8 +33,29 @@ async def schedule(calls_of: CallsOf, asked: Asked) -> ScheduledResult | Schedul
         return eager
     calls = calls_of(app)
     await calls.link.turn()
-    prepared = prepare(asked.signature, app, may_block=not calls.link.awaited)
-    return scheduled(prepared, app, await put(calls, asked, prepared))
+    prepared = ready(asked, may_block=not calls.link.awaited)
+    return result_of(prepared, asked, await put(calls, asked, prepared))
+
+
+def ready(asked: Asked, *, may_block: bool = True) -> Prepared:
+    """What is to be stored. See `prepare`."""
+    prepared = prepare(asked.signature, asked.app, may_block=may_block)
+    if asked.every is not None:
+        prepared.stored = Stored(prepared.stored.id, recurring_content(prepared, asked.signature))
+    return prepared
+
+
+def result_of(
+    prepared: Prepared, asked: Asked, id: str
+) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
+    """What the caller gets.
+
+    Arguments:
+        id: the task id of the timer that has the name now.
+    """
+    if asked.every is not None:
+        return RecurringTimer(id, asked.name, asked.app)
+    return scheduled(prepared, asked.app, id)
 
 
 async def put(calls: Calls, asked: Asked, prepared: Prepared) -> str:
@@ -38,6 +64,8 @@ async def put(calls: Calls, asked: Asked, prepared: Prepared) -> str:
     if asked.watched is not None:
         key_timer = {"key": asked.watched, "due": await due_of_key(calls, app, asked.watched)}
         prepared.stored = Stored(prepared.stored.id, {**prepared.stored.content, "watch": key_timer})
+    if asked.every is not None:
+        return await put_recurring(calls, asked, prepared)
     [outcome] = await calls.schedule([request_of(prepared, asked)])
     outcome.raise_for_status()
     if asked.watched is not None:
@@ -45,6 +73,40 @@ async def put(calls: Calls, asked: Asked, prepared: Prepared) -> str:
     if setting(app, "task_send_sent_event"):
         await calls.link.aside(publish_scheduled, app, [(prepared, outcome)])
     return outcome.id
+
+
+async def put_recurring(calls: Calls, asked: Asked, prepared: Prepared, owner: str = "") -> str:
+    """Store a recurring timer; the id of that which has the name now.
+
+    Arguments:
+        owner: see `Plan`.
+    """
+    assert asked.every is not None
+    content, bound = prepared.stored.content, bound_of(asked)
+    plan = Plan(asked.every, bound, owner, print_of(content, asked.every, bound) if owner else "")
+    when = asked.when
+    if not when.startswith("="):
+        # one clock: that of the server that will fire it
+        now = await calls.clock(asked.name or prepared.stored.id)
+        try:
+            first = now + int(when) if when else Instants(asked.every, asked.app).after(now)
+        except NoInstant as exc:
+            raise InvalidTimer(f"every: {exc}") from exc
+        when = f"={first}"
+    state = State(int(when[1:]))
+    prepared.stored = Stored(prepared.stored.id, content, recurring=Recurring(plan, state))
+    [outcome] = await calls.schedule([request_of(prepared, asked._replace(when=when))])
+    outcome.raise_for_status()
+    return outcome.id
+
+
+def bound_of(asked: Asked) -> int | None:
+    """See `Plan`."""
+    if asked.overlap is True:
+        return None
+    if asked.overlap is None:
+        return round(Settings.of(asked.app).overlap_timeout * 1000)
+    return asked.overlap
 
 
 def request_of(prepared: Prepared, asked: Asked) -> Request:

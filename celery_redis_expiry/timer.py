@@ -14,13 +14,15 @@ from kombu.utils.json import dumps, loads
 from celery_redis_expiry.errors import ExpiryError, InvalidTimer, TimerExists
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import HANDLE, PLACE, handle, label_of
+from celery_redis_expiry.recurring import Plan, Recurring, State
 from celery_redis_expiry.template import REF, Parts, Template, split
 
 #: Version of what a namespace holds; a release reads its own and the last one's.
 FORMAT = 1
 #: Versions of a stored record: one that is whole; with a guard: who knows of none must not fire it; by a
-#: template; the same, with the time of a debounce's first call.
-WHOLE, GUARDED, TEMPLATED, STAMPED = 1, 2, 3, 4
+#: template; the same, with the time of a debounce's first call; one that recurs: who knows of none must not
+#: fire it, since it is not the message that is sent.
+WHOLE, GUARDED, TEMPLATED, STAMPED, RECURRING = 1, 2, 3, 4, 5
 #: The first byte of the record of a compact member: by a template, and after it the rest of its handle.
 COMPACT = b"\x03"
 
@@ -53,6 +55,12 @@ class Timer:
         since: when the first call of a debounce was (`max_wait=`), an aware datetime in UTC; else None.
         watch: the key whose expiry it waits for (`watch=`), or None.
         retries: how often its task was tried before: a retry with a countdown may be a timer.
+        every: the schedule of a recurring timer (`every=`), in words; None for one that fires once. What
+            follows says nothing of such a one.
+        last: when its last occurrence was due, an aware datetime in UTC; None before the first.
+        last_id: the task id of that occurrence, "" before the first.
+        fired, missed, skipped: how many occurrences it had; how many instants passed while no expiry worker
+            ran; how many came while the task of the occurrence before still waited or ran.
     """
 
     id: str
@@ -71,6 +79,12 @@ class Timer:
     since: datetime | None = None
     watch: str | None = None
     retries: int = 0
+    every: str | None = None
+    last: datetime | None = None
+    last_id: str = ""
+    fired: int = 0
+    missed: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,8 @@ class Stored:
         since: when the first call of a debounce was, ms since the epoch; written by the script, on Redis's
             clock.
         template: by which it was stored, or None.
+        recurring: of one that fires again and again, or None. Its content is that of each occurrence, but for
+            what is an occurrence's own.
     """
 
     id: str
@@ -91,12 +107,17 @@ class Stored:
     guard: Guard | None = None
     since: int | None = None
     template: Template | None = field(default=None, repr=False, compare=False)
+    recurring: Recurring | None = field(default=None, repr=False)
 
     def encode(self) -> bytes:
         """The record that has all of it: `<version>:<length of the id>:<id><JSON>`.
 
-        The id stands in front for the scripts to find.
+        The id stands in front for the scripts to find. So does what each occurrence changes, up to the end of
+        a line, of one that recurs.
         """
+        if self.recurring is not None:
+            text = dumps({**self.content, "every": self.recurring.plan.encode()})
+            return self._head(RECURRING) + self.recurring.state.encode() + b"\n" + str(text).encode()
         content, version = self.content, WHOLE
         if self.guard is not None:
             content, version = {**content, "guard": self.guard.encode()}, GUARDED
@@ -108,7 +129,7 @@ class Stored:
 
     def split(self) -> tuple[Template, bytes] | None:
         """Its template, and what differs; None where it must be stored whole."""
-        return None if self.guard is not None else split(self.content, self.id)
+        return None if self.guard is not None or self.recurring is not None else split(self.content, self.id)
 
     def encode_split(self, member: str, template: Template, rest: bytes) -> bytes:
         """The record of a member by a template: `<version>:<length of the id>:<id><template><rest>`."""
@@ -143,9 +164,15 @@ class Stored:
                 if template is None:
                     raise Undecodable("the template of the stored message is missing, or damaged")
                 return Templated(id, template, template.parts(body[REF:]), since)
+            state = b""
+            if version == RECURRING:
+                state, _, body = body.partition(b"\n")
             content = loads(body.decode())
             if not isinstance(content, dict):
                 raise ValueError("not an object")
+            if version == RECURRING:
+                plan = Plan.decode(content.pop("every"))
+                return cls(id, content, recurring=Recurring(plan, State.decode(state)))
             guard = content.pop("guard", None)
             since = content.pop("since", None)
             return cls(
@@ -212,9 +239,9 @@ def _parts(record: bytes, member: str) -> tuple[int, str, int | None, bytes]:
         return TEMPLATED, label_of(member), None, record[len(COMPACT) + HANDLE - PLACE :]
     number, length, rest = record.split(b":", 2)
     version = int(number)
-    if version not in (WHOLE, GUARDED, TEMPLATED, STAMPED):
+    if version not in (WHOLE, GUARDED, TEMPLATED, STAMPED, RECURRING):
         raise Undecodable(
-            f"the stored message has format {version}, this release reads {WHOLE} to {STAMPED}: "
+            f"the stored message has format {version}, this release reads {WHOLE} to {RECURRING}: "
             "upgrade the expiry worker, then retry the dead letter"
         )
     id, body = rest[: int(length)].decode(), rest[int(length) :]

@@ -42,6 +42,8 @@ CONFIGURES = ROLES["expiry worker that may configure notifications"]
 IN_PLACE = ROLES["expiry worker that [fires in place]"]
 OPERATOR = ROLES["operator"]
 RESCUER = ROLES["rescuer"]
+TASKS = ROLES["worker that runs tasks of [recurring timers]"]
+BEAT = ROLES["sync-beat"]
 
 
 def make_user(

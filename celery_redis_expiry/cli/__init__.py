@@ -18,6 +18,7 @@ from celery_redis_expiry.cli import (
     rescuing,
     showing,
     stats,
+    syncing,
     watch,
 )
 from celery_redis_expiry.cli.base import Group
@@ -43,6 +44,7 @@ def expiry(ctx: click.Context, **_: Any) -> None:
 for command in (
     *(listing.list_, showing.show, changing.cancel, changing.reschedule, changing.fire),
     *(dead.dead, stats.stats, watch.watch, doctor.doctor),
+    syncing.sync_beat,
     *(purging.purge, moving.export, moving.import_, rescuing.rescue, namespace.adopt, namespace.reshard),
 ):
     expiry.add_command(command)

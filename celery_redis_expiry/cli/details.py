@@ -19,7 +19,7 @@ def known(timers: Store, found: Timer | DeadLetter) -> dict[str, Any]:
     if isinstance(found, Timer):
         shard = timers.home(found.name or found.id)
         member = found.trigger_key.removeprefix(shard.keys.trigger(""))
-        told = timer_told(found)
+        told = timer_told(found) | (_occurrences(found) if found.every else {})
     else:
         shard, member, told = timers.shards[found.shard], found.member, letter_told(found)
     stored, size, claim, lease_end = shard.kept(member)
@@ -46,6 +46,17 @@ def known(timers: Store, found: Timer | DeadLetter) -> dict[str, Any]:
         "since": as_datetime(stored.since).isoformat() if stored.since is not None else None,
         "message": message,
         "headers": headers if isinstance(headers, dict) else {},
+    }
+
+
+def _occurrences(timer: Timer) -> dict[str, Any]:
+    """What a recurring timer did so far."""
+    return {
+        "last": timer.last.isoformat() if timer.last else None,
+        "last_id": timer.last_id or None,
+        "fired": timer.fired,
+        "skipped": timer.skipped,
+        "missed": timer.missed,
     }
 
 

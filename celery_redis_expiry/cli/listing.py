@@ -82,6 +82,8 @@ def _rows(listed: Iterator[Listed], zone: Any, last: list[str]) -> Iterator[tupl
     for place, timer in listed:
         last[:] = [place]
         label, task = shown(timer.name or timer.id), shown(timer.task)
+        if timer.every:
+            task += f" ({shown(timer.every)})"
         yield remaining(timer), moment(timer.due, zone), label, task, call(timer)
 
 

@@ -29,6 +29,7 @@ def timer_told(timer: Timer) -> dict[str, Any]:
         "kwargs": timer.kwargs,
         "queue": timer.queue,
         "priority": timer.priority,
+        "every": timer.every,
     }
 
 

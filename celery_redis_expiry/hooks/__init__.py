@@ -4,17 +4,19 @@
   the timer in Redis as well;
 - `celery.result.AsyncResult._get_task_meta`: Redis alone knows the state of a task that waits as a timer;
 - `celery.app.base.Celery.send_task`: a countdown beyond `expiry_countdown_threshold` becomes a timer.
+
+Celery's own signals tell when the task of a recurring timer has ended.
 """
 
 from __future__ import annotations
 
-from celery_redis_expiry.hooks import revoke, sending, state
+from celery_redis_expiry.hooks import finished, revoke, sending, state
 
 __all__ = ["install"]
 
 
 def install() -> None:
-    """Wrap them; repeating it does no harm.
+    """Wrap them and connect; repeating it does no harm.
 
     Raises:
         ImportError: this Celery is not one that the package knows.
@@ -22,3 +24,4 @@ def install() -> None:
     revoke.install()
     state.install()
     sending.install()
+    finished.install()

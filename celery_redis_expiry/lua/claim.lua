@@ -4,10 +4,10 @@
 --   how: "1" where an event said that the trigger key has expired, "0" where only the index says so; then what its
 --   guard asks, a sign for each of its keys: "-" must not exist, "+" must exist; or what it said a moment ago, where
 --   its keys are out of reach: "y" or "n"
--- RETURNS: {now_ms, taken, dues, attempts, records, guarded, called_off}: taken: a sign for each timer, "t" where it was
---   taken, "-" where not; dues (ms), attempts: of those that were, with spaces between them; records: theirs, "" where it
---   is missing; guarded: flat list of member record, for those whose guard was not given: nothing was done; called_off of
---   member id unsure, "1" where the broker may have the message, and nobody knows
+-- RETURNS: {now_ms, taken, dues, attempts, records, guarded, called_off, recurring}: taken: a sign for each timer, "t"
+--   where it was taken, "-" where not; dues (ms), attempts: of those that were, with spaces between them; records: theirs,
+--   "" where it is missing; guarded: flat list of member record, for those whose guard was not given, recurring of member
+--   due_ms record, for `recur`: nothing was done; called_off of member id unsure, "1" where the broker may have it
 local due_index, timers, names, ids, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local claimed, claims, pacers, answer = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local token, lease, recheck, remember, wake = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -15,7 +15,7 @@ check({due_index, parked, claimed}, {timers, names, ids, claims})
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = string.format('%.0f', now + lease)
-local guarded, earliest, places, seen = {}, nil, {}, {}
+local guarded, recurring, earliest, places, seen = {}, {}, nil, {}, {}
 local taken, dues, attempted, given, freed, leases, held = {}, {}, {}, {}, {}, {}, {}
 -- what is claimed says whose it is when this call is repeated; what is forgotten can't
 local called_off = cjson.decode(redis.call('GET', answer) or '[]')
@@ -25,6 +25,8 @@ local records = redis.call('HMGET', timers, unpack(places))
 local claimed_by = redis.call('HLEN', claims) > 0 and redis.call('HMGET', claims, unpack(places)) or {}
 -- asking for a key whose time has come deletes it; as a rule all are gone, and one question is enough
 local all_gone = #KEYS == 9 + #places and redis.call('EXISTS', unpack(KEYS, 10)) == 0
+
+local function add(list, ...) for _, value in ipairs({...}) do list[#list + 1] = value end end
 
 local function give(i, due, attempts, record)
   taken[i], dues[#dues + 1] = 't', string.format('%.0f', due)
@@ -52,9 +54,7 @@ local function call_off(member, home, record, unsure)
   redis.call('HDEL', claims, member)
   if redis.call('HGET', names, label) == member then redis.call('HDEL', names, label) end
   if redis.call('HGET', ids, id) == member then redis.call('HDEL', ids, id) end
-  called_off[#called_off + 1] = member
-  called_off[#called_off + 1] = id
-  called_off[#called_off + 1] = unsure and '1' or '0'
+  add(called_off, member, id, unsure and '1' or '0')
 end
 
 local k = 10
@@ -83,8 +83,9 @@ for i, place in ipairs(places) do
       if not earliest or now + ttl < earliest then earliest = now + ttl end
     elseif expired or (home == due_index and tonumber(score) <= now) then
       if guard == '' and is_guarded(record) then
-        guarded[#guarded + 1] = member
-        guarded[#guarded + 1] = record
+        add(guarded, member, record)
+      elseif guard == '' and string.sub(record, 1, 2) == '5:' then
+        add(recurring, member, string.format('%.0f', math.max(0, math.min(tonumber(score), now))), record)
       elseif allows(guard, k) then
         attempts = attempts or 0
         give(i, first_due or math.max(0, math.min(tonumber(score), now)), attempts, record)
@@ -106,4 +107,4 @@ if held[1] then redis.call('HSET', claims, unpack(held)) end
 if #called_off > remembered then redis.call('SET', answer, cjson.encode(called_off), 'PX', remember) end
 wake_pacers(pacers, wake, earliest)
 local told = {table.concat(taken), table.concat(dues, ' '), table.concat(attempted, ' ')}
-return {string.format('%.0f', now), told[1], told[2], told[3], given, guarded, called_off}
+return {string.format('%.0f', now), told[1], told[2], told[3], given, guarded, called_off, recurring}

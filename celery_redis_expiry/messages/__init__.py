@@ -12,21 +12,35 @@ from celery_redis_expiry.messages.call import goes_elsewhere, producer_of, recor
 from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare_canvas
 from celery_redis_expiry.messages.group_result import WaitingGroupResult
 from celery_redis_expiry.messages.kinds import Kinds
+from celery_redis_expiry.messages.occurrence import (
+    AWAITED,
+    NAME,
+    awaited_by,
+    occurrence,
+    print_of,
+    recurring_content,
+)
 from celery_redis_expiry.messages.prepared import Prepared
 from celery_redis_expiry.messages.recording import message, record
 from celery_redis_expiry.messages.sent import Sent, timer_of
 
 __all__ = [
+    "AWAITED",
+    "NAME",
     "Kinds",
     "Prepared",
     "Sent",
     "WaitingGroupResult",
     "apply_canvas",
+    "awaited_by",
     "goes_elsewhere",
     "message",
+    "occurrence",
     "prepare",
+    "print_of",
     "producer_of",
     "record_call",
+    "recurring_content",
     "timer_of",
 ]
 

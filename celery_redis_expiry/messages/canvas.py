@@ -35,7 +35,7 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
     if isinstance(signature, chunks):
         options["route_name"] = signature.kwargs["task"]["task"] if signature.kwargs.get("task") else None
         signature = signature.group()
-    for leaf in _leaves(signature):
+    for leaf in leaves(signature):
         if _serializer(leaf, app) in PICKLES:
             raise InvalidTimer(
                 f"{leaf.get('task')} would be pickled: the expiry worker never unpickles, "
@@ -45,9 +45,9 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
     if parent is not None:
         options["root_id"] = parent.request.root_id or parent.request.id
         options["parent_id"] = parent.request.id
-    copy, result = _freeze(_round_trip(signature), app, options.get("root_id"), options.get("parent_id"))
+    copy, result = _freeze(round_trip(signature), app, options.get("root_id"), options.get("parent_id"))
     traced = trace.current()
-    for leaf in _leaves(copy) if traced else ():
+    for leaf in leaves(copy) if traced else ():
         # whoever publishes it may know nothing of traces
         leaf["options"]["headers"] = {**traced, **(leaf["options"].get("headers") or {})}
     _adopt(result, app)
@@ -56,7 +56,7 @@ def prepare_canvas(signature: Signature, app: Any) -> Prepared:
     content = {
         "kind": "canvas",
         "task": copy.task,
-        "signature": _round_trip(copy),
+        "signature": round_trip(copy),
         "options": {name: value for name, value in options.items() if value is not None},
     }
     if traced:
@@ -116,7 +116,7 @@ def _adopt(result: Any, app: Any) -> None:
         result = result.parent
 
 
-def _round_trip(signature: Signature) -> dict[str, Any]:
+def round_trip(signature: Signature) -> dict[str, Any]:
     try:
         copied: dict[str, Any] = loads(dumps(signature))
     except (TypeError, ValueError) as exc:
@@ -124,14 +124,14 @@ def _round_trip(signature: Signature) -> dict[str, Any]:
     return copied
 
 
-def _leaves(value: Any) -> list[Mapping[str, Any]]:
+def leaves(value: Any) -> list[Mapping[str, Any]]:
     """Every signature of a canvas that is a task of its own."""
     if isinstance(value, Mapping):
         if "task" in value and "subtask_type" in value and value.get("subtask_type") is None:
             return [value]
-        return [leaf for part in value.values() for leaf in _leaves(part)]
+        return [leaf for part in value.values() for leaf in leaves(part)]
     if isinstance(value, list | tuple):
-        return [leaf for part in value for leaf in _leaves(part)]
+        return [leaf for part in value for leaf in leaves(part)]
     return []
 
 

@@ -9,12 +9,14 @@ from weakref import WeakKeyDictionary
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
 from celery_redis_expiry.store.async_link import AsyncLink
+from celery_redis_expiry.store.beat import Kept
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
 from celery_redis_expiry.store.firing import OLDEST, SLICE, Due, Filled, Fired
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
+from celery_redis_expiry.store.recurring import Rearm, Recurs
 from celery_redis_expiry.store.resharding import Unready, awake, reshard, stored
 from celery_redis_expiry.store.shard import Shard
 from celery_redis_expiry.store.snapshot import Snapshot, snapshot
@@ -35,12 +37,15 @@ __all__ = [
     "Filled",
     "Fired",
     "Guarded",
+    "Kept",
     "Link",
     "Look",
     "NotLeading",
     "Note",
     "Place",
     "Purged",
+    "Rearm",
+    "Recurs",
     "Shard",
     "Snapshot",
     "Store",

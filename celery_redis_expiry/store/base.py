@@ -11,6 +11,7 @@ from celery_redis_expiry.content import Told, told
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, Keys, label_of, member_of
+from celery_redis_expiry.recurring import in_words
 from celery_redis_expiry.scripts import Scripts
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.templates import Templates
@@ -94,6 +95,7 @@ class AnyShard:
             since=None if stored.since is None else as_datetime(stored.since),
             watch=what.watch if timeless else None,
             retries=what.retries,
+            **recurrence(stored),
         )
 
     def recut(self, recorded: str) -> Recut:
@@ -102,6 +104,21 @@ class AnyShard:
             f"the namespace {self.keys.namespace_name!r} in {self.location.url} is cut into {recorded} "
             f"shards by now, this process reckons with {self.shards}: an expiry worker must be restarted"
         )
+
+
+def recurrence(stored: Stored) -> dict[str, Any]:
+    """What users see of a recurring timer beyond what every timer has."""
+    if stored.recurring is None:
+        return {}
+    plan, state = stored.recurring.plan, stored.recurring.state
+    return {
+        "every": in_words(plan.schedule),
+        "last": None if state.last is None else as_datetime(state.last),
+        "last_id": state.last_id,
+        "fired": state.fired,
+        "missed": state.missed,
+        "skipped": state.skipped,
+    }
 
 
 class ShardBase(AnyShard):

@@ -120,6 +120,16 @@ class Calls(Agreement):
             home = await self.home(label_of(outcome.member))
             await home.tell_of_key_timer(outcome.member)
 
+    async def clock(self, label: str) -> int:
+        """The clock of the server that has the timer with this label, ms."""
+        home = await self.home(label)
+        return await home.clock()
+
+    async def finish(self, label: str, id: str) -> bool:
+        """The task of an occurrence has ended. See `Users.finish`."""
+        home = await self.home(label)
+        return await home.finish(label, id)
+
     async def get(self, target: str, *, by_name: bool = True) -> Timer | None:
         """The timer of this name or task id, or None once its message is in the broker."""
         shard, found = await self._find(target, by_name)

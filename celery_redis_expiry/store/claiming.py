@@ -8,7 +8,7 @@ keys of their guards. Timers without a guard cost one call, as ever, and don't w
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import handle, label_of, member_of, text
 from celery_redis_expiry.store.asking import ask
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
+from celery_redis_expiry.store.recurring import Recurs
 from celery_redis_expiry.timer import Claimed, Stored, Undecodable
 
 #: After how long a parked timer is looked at again, ms; less than the cap of a pacer's sleep, so that no
@@ -63,12 +64,14 @@ class Claims(list[Claimed]):
     Attributes:
         guarded: those that are due too, and have a guard that was not asked.
         called_off: those whose guard was asked, and called them off.
+        recurring: those that are due and recur: each is to get an occurrence, and is not claimed itself.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.guarded: list[Guarded] = []
         self.called_off: list[CalledOff] = []
+        self.recurring: list[Recurs] = []
 
 
 class _Due(NamedTuple):
@@ -123,6 +126,15 @@ class Claiming(ShardBase):
                     claim.problem = f"the key {unread!r} of its guard can't be read: {problems[unread]}"
             return claims
 
+    def claim_broken(self, broken: Mapping[Recurs, str], *, token: str, lease: float) -> Claims:
+        """Take recurring timers themselves, which can't go on: each with why, to become a dead letter."""
+        why = {recurs.member: reason for recurs, reason in broken.items()}
+        with self._translated():
+            claims = self._claim([_Due(each.member, each.expired, YES) for each in broken], token, lease)
+        for claim in claims:
+            claim.stored = Undecodable(why[claim.member])
+        return claims
+
     def _claim(self, due: Sequence[_Due], token: str, lease: float) -> Claims:
         if not due:
             return Claims()
@@ -135,7 +147,8 @@ class Claiming(ShardBase):
         for each in due:
             keys += [k.trigger(each.member), *each.keys]
             args += [handles[each.member], ("1" if each.expired else "0") + each.guard]
-        now, taken, dues, attempts, records, guarded, called_off = self._scripts.claim(keys=keys, args=args)
+        answers = self._scripts.claim(keys=keys, args=args)
+        now, taken, dues, attempts, records, guarded, called_off, recurring = answers
         # lateness is told on Redis's clock up to here, and on the monotonic one from here on
         clock_offset = int(now) / 1000 - time.monotonic()
         by_event = {each.member: each.expired for each in due}
@@ -163,6 +176,11 @@ class Claiming(ShardBase):
             # a damaged message has lost its task id
             id = text(called_off[i + 1]) or label_of(member)
             claims.called_off.append(CalledOff(member, id, called_off[i + 2] == b"1"))
+        for i in range(0, len(recurring), 3):
+            member = member_of(recurring[i])
+            claims.recurring.append(
+                Recurs.read(member, by_event[member], int(recurring[i + 1]), int(now), recurring[i + 2])
+            )
         return claims
 
 

@@ -37,11 +37,15 @@ class Role(NamedTuple):
 ROLES = {
     "producer": Role(("enter", "add", "schedule", "inspect", "cancel"), ("hget", "hmget", "zscore")),
     "worker": Role(
-        ("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury", "trim", "prune"),
+        (
+            *("enter", "look", "touch", "claim", "prolong", "ack", "release", "recover", "bury"),
+            *("trim", "prune", "recur", "finish"),
+        ),
         ("hmget", "zrem", "zcard"),
         ("set", "exists", "ping", "psubscribe"),
         ("time", "zcount", "hscan"),
     ),
+    "task": Role(("finish",), ("hmget",)),
     "in place": Role(("fire", "oldest"), ("hmget", "info")),
     "watcher": Role(
         ("lead", "note", "agenda", "deliver", "fall_due"),
@@ -56,6 +60,10 @@ ROLES = {
             *("hget", "hmget", "hset", "pttl", "zcard", "zcount", "zrange", "zrangebyscore", "zrevrange"),
             *("zscore", "time"),
         ),
+    ),
+    "beat": Role(
+        ("enter", "add", "schedule", "inspect", "cancel", "revise"),  # a producer, too
+        ("hget", "hmget", "hkeys", "hset", "hdel", "zscore", "time"),
     ),
     "rescuer": Role(
         ("enter", "add", "schedule", "inspect", "rescue", "hold"), ("hget", "hmget", "hlen", "time")
@@ -89,6 +97,7 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "hget": ("HGET", "KEY", "field"),
     "hmget": ("HMGET", "KEY", "field"),
     "hset": ("HSET", "KEY", "field", "value", "field"),  # a value is missing
+    "hkeys": ("HKEYS", "KEY"),
     "hdel": ("HDEL", "KEY", "field"),
     "zadd": ("ZADD", "KEY", "no number", "member"),
     "zrem": ("ZREM", "KEY", "member"),
@@ -229,6 +238,8 @@ def _every_key(keys: Keys) -> list[str]:
             keys.used,
             keys.trigger("-:-"),
             keys.answer("-"),
+            keys.running("-"),
+            keys.beat,
         ),
         *(keys.watched("-"), keys.values("-"), keys.leader("-")),
     ]

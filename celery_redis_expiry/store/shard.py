@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from celery_redis_expiry.blocking import run
+from celery_redis_expiry.store.beat import BeatTimers
 from celery_redis_expiry.store.claiming import Claiming
 from celery_redis_expiry.store.dead_letters import DeadLetters
 from celery_redis_expiry.store.firing import Firing
@@ -15,6 +16,7 @@ from celery_redis_expiry.store.moving import Moving
 from celery_redis_expiry.store.namespace import Namespace
 from celery_redis_expiry.store.overview import Overview
 from celery_redis_expiry.store.pruning import Pruning
+from celery_redis_expiry.store.recurring import RecurringTimers
 from celery_redis_expiry.store.users import Users
 from celery_redis_expiry.store.watched import Watched
 from celery_redis_expiry.store.workers import Workers
@@ -25,6 +27,8 @@ class Shard(
     Namespace,
     Claiming,
     Firing,
+    RecurringTimers,
+    BeatTimers,
     Workers,
     DeadLetters,
     Overview,

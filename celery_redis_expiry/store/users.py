@@ -209,6 +209,17 @@ class Users(Adding):
             (outcome, id or label_of(member)) for (outcome, id), member in zip(outcomes, members, strict=True)
         ]
 
+    async def finish(self, label: str, id: str) -> bool:
+        """The task of an occurrence has ended: the next one need not wait for it. False if none awaits it.
+
+        Arguments:
+            label: of its recurring timer.
+            id: the task id.
+        """
+        with self._translated():
+            answer = await self.link.call("finish", keys=[self.keys.running(label)], args=[id])
+        return bool(answer)
+
     async def tell_of_key_timer(self, member: str) -> None:
         """Tell who watches keys of a new timer for one; without the right to publish they find it later."""
         with self._translated():

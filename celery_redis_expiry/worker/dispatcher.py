@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import Store
+from celery_redis_expiry.store import Recurs, Store
 from celery_redis_expiry.timer import Claimed, Undecodable
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.backoff import backoff
@@ -26,6 +26,7 @@ from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.outages import Outages
 from celery_redis_expiry.worker.publishing import BrokerUnavailable, Lease, Parcel, Publisher
+from celery_redis_expiry.worker.recurrence import Recurrence
 from celery_redis_expiry.worker.settler import ACK_AGAIN, Settler
 from celery_redis_expiry.worker.teller import Teller
 
@@ -68,6 +69,7 @@ class Dispatcher(Loop):
         applier: Applier,
         teller: Teller,
         in_place: InPlace,
+        recurrence: Recurrence,
         *,
         lease: float,
         batch: int,
@@ -81,6 +83,7 @@ class Dispatcher(Loop):
         self._applier = applier
         self._teller = teller
         self._in_place = in_place
+        self._recurrence = recurrence
         self._lease = lease
         self._batch = self._size = batch
         self._broker_failures = 0
@@ -170,7 +173,19 @@ class Dispatcher(Loop):
             self._teller.called_off(allowed.called_off)
             lease = Lease(self._store, token, allowed, self._lease, began)
             gave_back |= self._publish(token, allowed, lease)
+        if claims.recurring:
+            gave_back |= self._recur(batch.shard, claims.recurring)
         return gave_back
+
+    def _recur(self, shard: int, due: Sequence[Recurs]) -> bool:
+        """Arm recurring timers anew, and dispatch their occurrences: from there on timers like any other."""
+        where = self._store.shards[shard]
+        occurrences, broken = self._recurrence.occurrences(where, due)
+        if broken:
+            token = new_token()
+            for claim in where.claim_broken(broken, token=token, lease=self._lease):
+                self._settler.bury(claim, str(claim.stored))
+        return bool(occurrences) and self._dispatch(Batch(shard, occurrences))
 
     def _look_ahead(self) -> None:
         """Let the next batch be claimed while this one is published; in place nothing is waited for."""

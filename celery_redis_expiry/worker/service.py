@@ -26,6 +26,7 @@ from celery_redis_expiry.worker.loop import Loop
 from celery_redis_expiry.worker.pacer import Pacer
 from celery_redis_expiry.worker.pruner import Pruner
 from celery_redis_expiry.worker.publishing import Publisher
+from celery_redis_expiry.worker.recurrence import Recurrence
 from celery_redis_expiry.worker.reporting.figures import Figures
 from celery_redis_expiry.worker.reporting.glance import Glance
 from celery_redis_expiry.worker.reporting.metrics_server import MetricsServer
@@ -159,6 +160,7 @@ class Service:
             applier,
             teller,
             in_place,
+            Recurrence(self.app, self.figures),
             lease=settings.lease,
             batch=int(settings.batch_size),
         )

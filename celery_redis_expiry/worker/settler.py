@@ -6,10 +6,12 @@ import logging
 import time
 from typing import Any
 
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.logs import log_fields
+from celery_redis_expiry.messages import awaited_by
 from celery_redis_expiry.store import Store
-from celery_redis_expiry.timer import Claimed, shown
+from celery_redis_expiry.timer import Claimed, Stored, shown
 from celery_redis_expiry.worker.backoff import backoff
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.lanes import Lanes
@@ -138,7 +140,14 @@ class Settler:
         )
         if self._store.bury(claim, reason, self._worker):
             self._figures.buried()
+            self._let_recur(claim)
         self._bounds.enforce(self._store.shards[claim.shard])
+
+    def _let_recur(self, claim: Claimed) -> None:
+        """The next occurrence need not wait for one that is a dead letter."""
+        label = awaited_by(claim.stored.content) if isinstance(claim.stored, Stored) else None
+        if label is not None:
+            run(self._store.calls.finish(label, claim.id))
 
 
 def _told(parcel: Parcel) -> dict[str, Any]:

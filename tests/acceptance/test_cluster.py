@@ -96,6 +96,26 @@ def test_users_calls(site: Site) -> None:
     assert forgotten(site)
 
 
+def test_recurring_timers(site: Site) -> None:
+    """Each beside its occurrences, whose ends are told to wherever it lies."""
+    # a worker that knows where the timers are
+    site.app.conf.task_default_queue = site.config["conf"]["task_default_queue"] = "clustered"
+    site.ordinary()
+    site.expiry()
+    made = [schedule_on_expiry(site.record(number), every=0.5, key=f"r{number}") for number in range(8)]
+    eventually(
+        lambda: all(len(site.runs(number)) >= 3 for number in range(8)), what="three occurrences of each"
+    )
+    for each in made:
+        timer = each.timer
+        assert timer is not None
+        assert timer.fired >= 3
+        assert get_timer(timer.last_id, app=site.app) is None
+        assert each.cancel()
+    runs = drain(site, len(site.runs()))
+    assert len({run["request"]["id"] for run in runs}) == len(runs)
+
+
 @pytest.mark.usefixtures("face")
 def test_replicas_are_waited_for(
     make_site: Any, redis_cluster: RedisCluster, shared_redis: Callable[..., RedisServer]

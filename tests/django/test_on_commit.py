@@ -18,6 +18,7 @@ from django.test import Client, TestCase
 from celery_redis_expiry import (
     InvalidTimer,
     NotConfigured,
+    RecurringTimer,
     StoreUnavailable,
     TimerExists,
     get_timer,
@@ -38,6 +39,21 @@ def test_it_waits_for_the_commit(site: Site) -> None:
     assert timer is not None
     assert timer.id == result.id
     assert result.cancel() is True
+
+
+def test_a_recurring_timer_waits_for_it(site: Site) -> None:
+    with transaction.atomic():
+        made = schedule_on_expiry(site.record(1), every=600, key="name", on_commit=True)
+        assert isinstance(made, RecurringTimer)
+        assert (site.waiting(), made.timer) == (0, None)
+        with pytest.raises(InvalidTimer, match="task_id"):
+            schedule_on_expiry(site.record(1).set(task_id="mine"), every=600, on_commit=True)
+    assert made.timer is not None
+    assert made.timer.every == "every 10 minutes"
+    with suppress(ZeroDivisionError), transaction.atomic():
+        schedule_on_expiry(site.record(1), every=600, key="another", on_commit=True)
+        1 / 0  # noqa: B018
+    assert get_timer("another") is None
 
 
 def test_a_rollback_leaves_none(site: Site) -> None:

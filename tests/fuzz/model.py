@@ -34,6 +34,8 @@ class Generation:
     guard: tuple[str, ...] = ()
     #: when the first call of a debounce was
     since: float | None = None
+    #: for how long the task of an occurrence is awaited; 0 not at all, None where it fires once
+    recurs: float | None = None
 
     @property
     def label(self) -> str:
@@ -59,6 +61,8 @@ class Model:
     ids: dict[str, str] = field(default_factory=dict)
     #: keys of the user's own
     present: set[str] = field(default_factory=set)
+    #: by label of a recurring timer: the task id that is awaited, and until when
+    running: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     # -- users
 
@@ -76,6 +80,7 @@ class Model:
         content: str,
         guard: tuple[str, ...] = (),
         max_wait: float | None = None,
+        recurs: float | None = None,
     ) -> tuple[str, Generation | None, Generation | None]:
         """Status, the timer that has the name or id now, and the one to be added."""
         member = self.names.get(name) if name and mode != "move" else self.ids.get(id)
@@ -96,10 +101,13 @@ class Model:
         kept = current if mode in ("extend", "move") else None
         made = Generation("", kept.id if kept else id, kept.content if kept else content, due)
         made.guard = kept.guard if kept else guard
+        made.recurs = kept.recurs if kept else recurs
         before = current.since if current is not None and current.recallable else None
         if max_wait is not None:
             made.since = self.now if before is None else min(before, self.now)
             made.score = due = min(due, made.since + max_wait)
+            if made.recurs is not None:
+                made.since = None
         elif kept:
             made.since = before
         made.trigger = due if due > self.now else None
@@ -140,6 +148,8 @@ class Model:
             return None
         if not expired and not (timer.home == "due" and timer.score <= self.now):
             return None
+        if timer.recurs is not None:
+            return timer
         if self.present & set(timer.guard):
             self._forget(timer)
             return None
@@ -148,6 +158,25 @@ class Model:
         timer.claim = Claim(token, due, before.attempts, before.unsure)
         timer.home, timer.score = "claimed", self.now + lease
         return timer
+
+    def recur(self, member: str, upcoming: float, due: float, occurrence: str, id: str) -> bool:
+        """Arm it for the next instant; whether there is an occurrence."""
+        timer = self.timers[member]
+        timer.home, timer.score, timer.trigger, timer.claim = "due", upcoming, upcoming, None
+        if timer.recurs and self.running.get(timer.label, ("", 0.0))[1] > self.now:
+            return False
+        self.timers[occurrence] = Generation(occurrence, id, timer.content, due)
+        self.ids[id] = occurrence
+        if timer.recurs:
+            self.running[timer.label] = id, self.now + timer.recurs
+        return True
+
+    def finish(self, label: str, id: str) -> bool:
+        awaited, until = self.running.get(label, ("", 0.0))
+        if awaited != id or until <= self.now:
+            return False
+        del self.running[label]
+        return True
 
     def _follow(self, timer: Generation) -> bool:
         """Whether there is a trigger key, whose TTL rules."""

@@ -25,10 +25,12 @@ from hypothesis.stateful import (
 )
 
 from celery_redis_expiry import cancel, get_timer, reschedule
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import new_token
+from celery_redis_expiry.recurring import Due, Plan, Recurring, State
 from celery_redis_expiry.scripts import Scripts
-from celery_redis_expiry.store import RECHECK_MS, Link, Store, store_of
+from celery_redis_expiry.store import RECHECK_MS, Link, Rearm, Recurs, Store, store_of
 from celery_redis_expiry.timer import Claimed, Request, Stored
 from tests.fuzz.model import FOREVER, Generation, Model
 from tests.fuzz.profiles import LIMIT, effort
@@ -53,6 +55,8 @@ own_ids = st.one_of(st.none(), st.sampled_from(OWN_IDS))
 guards = st.sampled_from([(), (), (USERS[0],), tuple(USERS)])
 #: hours; None for no debounce
 bounds = st.sampled_from([None, None, 0.5, 2.5])
+#: of a recurring timer: hours for which the task of an occurrence is awaited, 0 not at all; None for no such
+recurrences = st.sampled_from([None, None, 0.0, 2.25])
 
 
 class Repeating:
@@ -126,6 +130,7 @@ class Lives(RuleBasedStateMachine):
         id: str | None,
         guard: tuple[str, ...],
         bound: float | None,
+        recurs: float | None = None,
     ) -> tuple[Request, Callable[[Any], None]]:
         """A request, and what compares its outcome with the model's."""
         self.made += 1
@@ -133,6 +138,10 @@ class Lives(RuleBasedStateMachine):
         name = None if name == id else name
         content = f"content {self.made}"
         stored = Stored(id, {"kind": "message", "task": content}, Guard(guard) if guard else None)
+        if recurs is not None:
+            guard, bound, mode = (), None, "replace" if mode == "extend" else mode
+            plan = Plan({"type": "interval", "ms": int(HOUR)}, int(recurs * HOUR) or None)
+            stored = Stored(id, stored.content, recurring=Recurring(plan, State(0)))
         max_wait = int(bound * HOUR) if bound and name else None
         due = self.model.now + (delay or 0) * HOUR
         when = "+0" if delay is None else f"={int(due - self.skew)}"
@@ -140,7 +149,10 @@ class Lives(RuleBasedStateMachine):
             when = f"+{int(delay * HOUR)}"
 
         def check(outcome: Any) -> None:
-            status, current, made = self.model.schedule(mode, due, name or "", id, content, guard, max_wait)
+            status, current, made = self.model.schedule(
+                *(mode, due, name or "", id, content, guard, max_wait),
+                recurs=None if recurs is None else recurs * HOUR,
+            )
             assert outcome.status == status, (outcome, status)
             if made is None:
                 assert current
@@ -161,6 +173,7 @@ class Lives(RuleBasedStateMachine):
         id=own_ids,
         guard=guards,
         bound=bounds,
+        recurs=recurrences,
         twice=st.booleans(),
     )
     def schedule(
@@ -171,10 +184,11 @@ class Lives(RuleBasedStateMachine):
         id: str | None,
         guard: tuple[str, ...],
         bound: float | None,
+        recurs: float | None,
         twice: bool,
     ) -> None:
         self.tick()
-        request, check = self.request(mode, delay, name, id, guard, bound)
+        request, check = self.request(mode, delay, name, id, guard, bound, recurs)
         self.scripts.twice = twice
         [outcome] = self.store.schedule([request])
         check(outcome)
@@ -253,10 +267,16 @@ class Lives(RuleBasedStateMachine):
         allowed = self.shard.claim_guarded(claims.guarded, token=asked, lease=LEASE * HOUR / 1000)
         before = dict(self.model.timers)
         taken: dict[str, list[str]] = {free: [], asked: []}
+        due_again = []
         for member, expired in told:
             token = asked if member in before and before[member].guard else free
-            if self.model.take(member, expired, token, LEASE * HOUR):
+            found = self.model.take(member, expired, token, LEASE * HOUR)
+            if found and found.recurs is not None:
+                due_again.append(member)
+            elif found:
                 taken[token].append(member)
+        assert [each.member for each in claims.recurring] == due_again
+        self.recur(claims.recurring)
         assert [claim.member for claim in claims] == taken[free]
         assert [claim.member for claim in allowed] == taken[asked]
         off = [before[member] for member, _ in told if member in before and member not in self.model.timers]
@@ -273,6 +293,43 @@ class Lives(RuleBasedStateMachine):
             assert abs(claim.due + self.skew - timer.claim.due) < SAME
             self.told.discard(claim.member)
         self.held += claims
+
+    def recur(self, due: list[Recurs]) -> None:
+        """As an expiry worker does; now and then two of them."""
+        for recurs in due:
+            self.made += 1
+            id, upcoming = f"occurrence {self.made}", int(self.model.now - self.skew + HOUR / 2)
+            timer = self.model.timers[recurs.member]
+            occurrence = Stored(id, {"kind": "message", "task": timer.content})
+            rearm = Rearm(recurs, Due(recurs.due, 0, upcoming), occurrence)
+            [(outcome, about)] = self.shard.recur([rearm])
+            fired = self.model.recur(recurs.member, upcoming + self.skew, recurs.due + self.skew, about, id)
+            if fired:
+                assert outcome == "fired"
+                self.members.append(about)
+            else:
+                # of a call that was sent twice nobody counts what was skipped
+                awaited = self.model.running[timer.label][0]
+                assert (outcome, about) in [("skipped", awaited), ("", "")][: 1 + self.scripts.twice]
+            self.told.discard(recurs.member)
+            # another worker that was told the same
+            assert self.shard.recur([rearm]) == [("", "")]
+
+    @rule(name=st.sampled_from(NAMES), recurs=st.sampled_from([0.0, 0.25, 2.25]), twice=st.booleans())
+    def two_occurrences(self, name: str, recurs: float, twice: bool) -> None:
+        """What by chance alone seldom comes: one that is due, and due again an hour later."""
+        self.schedule("replace", None, name, None, (), None, recurs, twice)
+        self.claim([], 0, twice)
+        self.time_passes(1)
+        self.claim([], 0, twice)
+
+    @rule(name=st.sampled_from(NAMES), right=st.booleans(), twice=st.booleans())
+    def task_ends(self, name: str, right: bool, twice: bool) -> None:
+        self.tick()
+        self.scripts.twice = twice
+        id = self.model.running.get(name, ("nobody", 0.0))[0] if right else "another"
+        ended = run(self.store.calls.finish(name, id))
+        assert ended == (self.model.finish(name, id) and not twice)
 
     def some(self, which: list[tuple[bool, int]]) -> list[str]:
         """A few members; now and then of forgotten generations too."""
@@ -463,6 +520,7 @@ class Lives(RuleBasedStateMachine):
             timer = timers[member]
             assert (stored.id, stored.content["task"]) == (timer.id, timer.content)
             assert (stored.guard.keys if stored.guard else ()) == timer.guard
+            assert (stored.recurring is None) == (timer.recurs is None)
             assert (stored.since is None) == (timer.since is None)
             assert abs((stored.since or 0) + self.skew - (timer.since or self.skew)) < SAME
         assert hashes["names"] == self.model.names
@@ -480,9 +538,8 @@ class Lives(RuleBasedStateMachine):
         assert triggers == {member for member, timer in timers.items() if timer.trigger is not None}
         for member in triggers:
             self.check_ttl(timers[member])
-        others = {
-            key.decode() for key in stored_keys if not key.decode().startswith((prefix, keys.answer("")))
-        }
+        elsewhere = prefix, keys.answer(""), keys.running("")
+        others = {key.decode() for key in stored_keys if not key.decode().startswith(elsewhere)}
         assert others - set(USERS) <= {
             getattr(keys, name) for name in (*SCORED, *hashes, "pacers", "namespace")
         }

@@ -45,6 +45,11 @@ def victims(site: Site, raw: redis.Redis, number: int, count: int) -> list[Victi
 
 POISON: list[Damage] = [
     Record(b'1:1:x{"kind": "canvas"}'),
+    Record(b"5:1:x"),
+    Record(b'5:1:x[1, null, "", 0, 0, 0]\n{"every": {"schedule": {"type": "tide"}, "bound": null}}'),
+    Record(
+        b'5:1:x[1, null, "", 0, 0, 0]\n{"every": {"schedule": {"type": "interval", "ms": 60000}, "bound": 1}}'
+    ),
     Part("declare", [{"exchange": {"name": "odd", "type": "nosuch"}}]),
     Part("kind", "nosuch"),
     Part("routing_key", ["celery"]),

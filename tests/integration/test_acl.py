@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from celery import chord
+from celery.schedules import crontab
 from redis import RedisError
 
 from celery_redis_expiry import (
@@ -23,21 +24,27 @@ from celery_redis_expiry import (
     schedule_many_on_expiry,
     schedule_on_expiry,
 )
+from celery_redis_expiry.beat import sync
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.keys import PROBE, new_token
 from celery_redis_expiry.selection import STATES, Selection
-from celery_redis_expiry.store import Shard, Store, purge, reshard, snapshot, store_of
+from celery_redis_expiry.store import Recurs, Shard, Store, purge, reshard, snapshot, store_of
 from celery_redis_expiry.store import calls as store_calls
 from celery_redis_expiry.timer import Claimed
 from celery_redis_expiry.transfer import exported, imported
 from celery_redis_expiry.worker import notifications, subscription
 from celery_redis_expiry.worker.notifications import Notifications
+from celery_redis_expiry.worker.recurrence import Recurrence
+from celery_redis_expiry.worker.reporting.figures import Figures
 from celery_redis_expiry.worker.subscription import Subscription
 from tests.documented_acl import (
+    BEAT,
     CONFIGURES,
     NAMESPACE,
     OPERATOR,
     PASSWORD,
     PRODUCER,
+    TASKS,
     WORKER,
     Role,
     denied,
@@ -422,6 +429,45 @@ def prove_notifications(bench: Bench) -> Act:
     return act
 
 
+def due_again(bench: Bench) -> list[Recurs]:
+    """A recurring timer that is due, as the claim tells of it."""
+    made = schedule_on_expiry(bench.full.record(1), 0, every=600, key="again")
+    time.sleep(0.003)
+    member = bench.all.find(made.label)
+    assert member
+    return bench.all.claim([(member, False)], token=new_token(), lease=60).recurring
+
+
+def recur(bench: Bench) -> Act:
+    due = due_again(bench)
+
+    def act() -> None:
+        shard = bench.entered()
+        occurrences, broken = Recurrence(bench.mine.app, Figures()).occurrences(shard, due)
+        assert (len(occurrences), broken) == (1, {})
+
+    return act
+
+
+def skip(bench: Bench) -> Act:
+    due = due_again(bench)
+    bench.full.redis.set(bench.all.keys.running("again"), "an id")
+
+    def act() -> None:
+        assert Recurrence(bench.mine.app, Figures()).occurrences(bench.entered(), due) == ([], {})
+
+    return act
+
+
+def forget_the_running(bench: Bench) -> Act:
+    bench.full.redis.set(bench.full.key("running:again"), "an id")
+
+    def act() -> None:
+        assert run(bench.store.calls.finish("again", "an id")) is True
+
+    return act
+
+
 WORKS = calls(
     enter,
     count,
@@ -442,10 +488,56 @@ WORKS = calls(
     recover,
     bury,
     prune,
+    recur,
+    skip,
+    forget_the_running,
     withdraw,
     listen,
     prove_notifications,
 )
+
+
+# -- what sync-beat does
+
+
+def entries(number: int, bound: bool = False) -> dict[str, Any]:
+    schedule = 60 if bound else crontab(minute=0)
+    return {f"e{i}": {"task": "ledger.record", "schedule": schedule, "args": (number,)} for i in range(2)}
+
+
+def synced(bench: Bench, before: dict[str, Any], after: dict[str, Any], words: str) -> Act:
+    bench.full.app.conf.beat_schedule = before
+    list(sync(bench.full.app))
+    bench.mine.app.conf.beat_schedule = after
+
+    def act() -> None:
+        assert {change.what for change in sync(bench.mine.app)} == set(words.split())
+
+    return act
+
+
+def sync_new(bench: Bench) -> Act:
+    bench.all.look("sleeper", limit=10, parked=0)
+    return synced(bench, {}, entries(1, bound=True), "added")
+
+
+def sync_again(bench: Bench) -> Act:
+    return synced(bench, entries(1), entries(1), "unchanged")
+
+
+def sync_calls(bench: Bench) -> Act:
+    return synced(bench, entries(1), entries(2), "changed")
+
+
+def sync_schedules(bench: Bench) -> Act:
+    return synced(bench, entries(1), entries(1, bound=True), "changed")
+
+
+def sync_fewer(bench: Bench) -> Act:
+    return synced(bench, entries(1), {}, "removed")
+
+
+SYNCS = calls(sync_new, sync_again, sync_calls, sync_schedules, sync_fewer)
 
 
 # -- what an operator does
@@ -566,9 +658,15 @@ WHO: dict[str, tuple[tuple[Role, ...], Calls]] = {
     "producer": ((PRODUCER,), PRODUCES),
     "worker": ((WORKER, CONFIGURES), WORKS),
     "operator": ((OPERATOR,), OPERATES),
+    "task": ((TASKS,), calls(forget_the_running)),
+    "beat": ((PRODUCER, BEAT), SYNCS),
 }
 GRANTED = [
-    (who, rule) for who, (roles, _) in WHO.items() for role in roles for rule in role.commands + role.channels
+    (who, rule)
+    for who, (roles, _) in WHO.items()
+    for role in roles
+    for rule in role.commands + role.channels
+    if who == "producer" or role is not PRODUCER
 ]
 
 

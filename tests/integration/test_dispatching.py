@@ -21,6 +21,7 @@ from celery_redis_expiry.worker.firing import InPlace
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.pace import Pace
 from celery_redis_expiry.worker.publishing import BrokerUnavailable, Lease, Parcel
+from celery_redis_expiry.worker.recurrence import Recurrence
 from celery_redis_expiry.worker.reporting.figures import Figures
 from celery_redis_expiry.worker.settler import Settler
 from celery_redis_expiry.worker.teller import Teller
@@ -94,6 +95,7 @@ class Worker:
         self.dispatcher = Dispatcher(
             *(store, self.lanes, self.broker, settler()),
             *(Applier(store, self.broker, settler()), Teller(app, figures), in_place),
+            Recurrence(app, figures),
             lease=60,
             batch=BATCH,
         )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_expiry, schedule_on_expiry
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.messages import prepare
-from celery_redis_expiry.store import Delivery, Note, new_store
+from celery_redis_expiry.store import Delivery, Note, new_store, store_of
+from celery_redis_expiry.worker.recurrence import Recurrence
+from celery_redis_expiry.worker.reporting.figures import Figures
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.servers.resp import Command
 from tests.site import Site
+from tests.waiting import eventually
 
 ONE = {"due": 1, "timers": 1, "trigger": 1}
 NAMED = {**ONE, "names": 1, "ids": 1}
@@ -91,6 +96,34 @@ def take_back(site: Site) -> None:
     assert site.stored() == {}
 
 
+def recurring(site: Site) -> None:
+    made = schedule_on_expiry(site.record(1), every=600, key="mine", if_exists="raise")
+    assert made.timer is not None
+    assert made.timer.every == "every 10 minutes"
+    assert site.stored() == NAMED
+
+
+def occurrence(site: Site) -> None:
+    """An expiry worker's calls: one occurrence, and armed once."""
+    made = schedule_on_expiry(site.record(1), 0, every=600, key="mine")
+    planned = made.due
+    assert planned is not None
+    eventually(lambda: site.now() > planned.timestamp() + 0.001, what="its time")
+    shard = store_of(site.app).shards[0]
+    due = shard.claim([(str(shard.find("mine")), False)], token="first", lease=60).recurring
+    occurrences, broken = Recurrence(site.app, Figures()).occurrences(shard, due)
+    assert (len(occurrences), broken) == (1, {})
+    claims = shard.claim(occurrences, token="second", lease=60)
+    timer = made.timer
+    assert timer is not None
+    assert (timer.fired, timer.last_id) == (1, claims[0].id)
+    assert timer.due == planned + timedelta(seconds=600)
+    shard.ack("second", claims)
+    run(shard._users.finish("mine", claims[0].id))
+    assert not site.redis.get(site.key("running:mine"))
+    assert site.stored() == NAMED
+
+
 def look_up(site: Site) -> None:
     timer = get_timer("there", app=site.app)
     assert timer is not None
@@ -119,6 +152,8 @@ CALLS: dict[str, Callable[[Site], None]] = {
         debounce,
         move,
         take_back,
+        recurring,
+        occurrence,
         look_up,
         many,
     )

@@ -183,7 +183,7 @@ def test_the_block_where_nothing_fired_and_redis_is_away(store: Any) -> None:
         "shards": 1,
         **dict.fromkeys(("waiting", "parked", "due", "claimed", "dead")),
         **dict.fromkeys(("fired", "fired_by_event", "fired_by_sweep", "fired_in_place"), 0),
-        **dict.fromkeys(("recovered", "called_off"), 0),
+        **dict.fromkeys(("recovered", "called_off", "skipped", "missed"), 0),
         "lateness": {"p50": None, "p99": None, "max": None, "count": 0, "window": 300},
         "notifications": False,
         "in_place": False,

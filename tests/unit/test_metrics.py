@@ -58,6 +58,8 @@ def test_every_value() -> None:
     figures.recovered(5)
     figures.buried()
     figures.called_off(6)
+    figures.skipped()
+    figures.missed(9)
     told = samples(collected(FakeGlance(), figures))
     expected = {
         "waiting_timers": 7,
@@ -80,6 +82,8 @@ def test_every_value() -> None:
         "recovered_total": 5,
         "dead_lettered_total": 1,
         "called_off_total": 6,
+        "skipped_total": 1,
+        "missed_total": 9,
         "notifications_on": 1,
         "redis_up": 1,
     }

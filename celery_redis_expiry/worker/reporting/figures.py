@@ -67,6 +67,8 @@ class Snapshot:
         buried: how many dead letters were made.
         called_off: how many timers their guards called off.
         in_place: how many timers fired in place.
+        skipped: how many occurrences of recurring timers were skipped, since the one before had not ended.
+        missed: how many occurrences passed while no expiry worker ran.
     """
 
     by_event: Latenesses
@@ -76,6 +78,8 @@ class Snapshot:
     buried: int
     called_off: int
     in_place: int = 0
+    skipped: int = 0
+    missed: int = 0
 
 
 class _Slot:
@@ -103,6 +107,8 @@ class Figures:
         self._buried = 0
         self._called_off = 0
         self._in_place = 0
+        self._skipped = 0
+        self._missed = 0
 
     def fired(self, timers: Iterable[tuple[bool, float]], *, in_place: bool = False) -> None:
         """Count timers whose messages are in the broker's queue.
@@ -133,6 +139,16 @@ class Figures:
         with self._lock:
             self._called_off += count
 
+    def skipped(self) -> None:
+        """Count an occurrence of a recurring timer that was skipped."""
+        with self._lock:
+            self._skipped += 1
+
+    def missed(self, count: int) -> None:
+        """Count occurrences that passed while no expiry worker ran."""
+        with self._lock:
+            self._missed += count
+
     def snapshot(self) -> Snapshot:
         """The figures of this moment, which change no more."""
         by_event, by_sweep, recent = Latenesses(), Latenesses(), Latenesses()
@@ -145,7 +161,10 @@ class Figures:
                 recent.merge(slot.by_event)
                 recent.merge(slot.by_sweep)
             return Snapshot(
-                by_event, by_sweep, recent, self._recovered, self._buried, self._called_off, self._in_place
+                *(by_event, by_sweep, recent, self._recovered, self._buried, self._called_off),
+                in_place=self._in_place,
+                skipped=self._skipped,
+                missed=self._missed,
             )
 
     def _slot(self) -> _Slot:

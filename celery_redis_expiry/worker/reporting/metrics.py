@@ -76,6 +76,16 @@ CALLED_OFF = Told(
     "counter",
     "Timers that this worker forgot instead, since their guards called them off.",
 )
+SKIPPED = Told(
+    "celery_expiry_skipped_total",
+    "counter",
+    "Occurrences of recurring timers that this worker skipped: the task of the one before had not ended.",
+)
+MISSED = Told(
+    "celery_expiry_missed_total",
+    "counter",
+    "Occurrences of recurring timers that passed while no expiry worker ran; a later one stood for them.",
+)
 IN_PLACE = Told(
     "celery_expiry_fired_in_place_total",
     "counter",
@@ -105,6 +115,8 @@ METRICS = (
     RECOVERED,
     DEAD_LETTERED,
     CALLED_OFF,
+    SKIPPED,
+    MISSED,
     NOTIFICATIONS,
     REDIS,
     BUILD,
@@ -158,6 +170,8 @@ def _of_worker(figures: Snapshot) -> Iterator[Metric]:
     yield CounterMetricFamily(RECOVERED.name, RECOVERED.meaning, figures.recovered)
     yield CounterMetricFamily(DEAD_LETTERED.name, DEAD_LETTERED.meaning, figures.buried)
     yield CounterMetricFamily(CALLED_OFF.name, CALLED_OFF.meaning, figures.called_off)
+    yield CounterMetricFamily(SKIPPED.name, SKIPPED.meaning, figures.skipped)
+    yield CounterMetricFamily(MISSED.name, MISSED.meaning, figures.missed)
 
 
 def _buckets(latenesses: Latenesses) -> Sequence[tuple[str, float]]:

@@ -45,6 +45,8 @@ def block(
         "fired_in_place": figures.in_place,
         "recovered": figures.recovered,
         "called_off": figures.called_off,
+        "skipped": figures.skipped,
+        "missed": figures.missed,
         "lateness": {
             "p50": _seconds(recent.quantile(0.5)),
             "p99": _seconds(recent.quantile(0.99)),
