@@ -8,7 +8,7 @@ from typing import Any
 
 from celery_redis_expiry.arguments import Asked, checked_when, target_of
 from celery_redis_expiry.changing import cancel_timer, move_timer
-from celery_redis_expiry.conf import setting
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Prepared, prepare
 from celery_redis_expiry.results import ScheduledGroupResult, ScheduledResult, scheduled
@@ -23,7 +23,7 @@ CallsOf = Callable[[Any], Calls]
 async def schedule(calls_of: CallsOf, asked: Asked) -> ScheduledResult | ScheduledGroupResult:
     """See `schedule_on_expiry`."""
     app = asked.app
-    if setting(app, "task_always_eager"):
+    if runs_at_once(app):
         eager: ScheduledResult = asked.signature.apply_async()
         return eager
     calls = calls_of(app)
@@ -60,7 +60,7 @@ def request_of(prepared: Prepared, asked: Asked) -> Request:
 async def cancel(calls_of: CallsOf, target: Any, app: Any) -> bool:
     """See `scheduling.cancel`."""
     label, app, by_name = target_of(target, app)
-    if app.conf.task_always_eager:
+    if runs_at_once(app):
         return False
     return await cancel_timer(calls_of(app), app, label, by_name=by_name)
 
@@ -71,7 +71,7 @@ async def reschedule(
     """See `scheduling.reschedule`."""
     label, app, by_name = target_of(target, app)
     when = checked_when(seconds, at, app)
-    if app.conf.task_always_eager:
+    if runs_at_once(app):
         return False
     return await move_timer(calls_of(app), app, label, when, by_name=by_name)
 
@@ -79,4 +79,4 @@ async def reschedule(
 async def get_timer(calls_of: CallsOf, target: Any, app: Any) -> Timer | None:
     """See `scheduling.get_timer`."""
     label, app, by_name = target_of(target, app)
-    return None if app.conf.task_always_eager else await calls_of(app).get(label, by_name=by_name)
+    return None if runs_at_once(app) else await calls_of(app).get(label, by_name=by_name)

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery_redis_expiry.hooks import revoke, sending, state
 
-__all__ = ["install"]
+__all__ = ["forget_stores", "install"]
 
 
 def install() -> None:
@@ -22,3 +24,9 @@ def install() -> None:
     revoke.install()
     state.install()
     sending.install()
+
+
+def forget_stores(app: Any) -> None:
+    """Make the stores by which they look up an app's timers anew: its settings are others now."""
+    for known in (revoke._lookups, state._glances, sending._paused):
+        known.pop(app, None)
