@@ -181,9 +181,9 @@ class Worker:
         open = [id for id, sent in self._sent.items() if self._done[id] < sent]
         if not open:
             return ()
-        # what became a timer again was never sent
-        timers = set(self._store.waiting_of(open))
-        return [id for id in open if id not in timers and not self._is_ready(id)]
+        # what became a timer has told of its message, and never sent it
+        timers = Counter(self._store.waiting_of(open))
+        return [id for id in open if self._sent[id] - timers[id] > self._done[id] and not self._is_ready(id)]
 
     def _is_ready(self, id: str) -> bool:
         if self._done:
