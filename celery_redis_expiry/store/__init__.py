@@ -11,10 +11,10 @@ from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, locate
 from celery_redis_expiry.store.async_link import AsyncLink
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
+from celery_redis_expiry.store.clocked import AsyncClockedLink, AsyncMemoryLink, ClockedLink, MemoryLink
 from celery_redis_expiry.store.firing import OLDEST, SLICE, Due, Filled, Fired
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
-from celery_redis_expiry.store.memory import AsyncMemoryLink, MemoryLink
 from celery_redis_expiry.store.purging import Purged, purge
 from celery_redis_expiry.store.resharding import Unready, awake, reshard, stored
 from celery_redis_expiry.store.shard import Shard
@@ -28,10 +28,12 @@ __all__ = [
     "RECHECK_MS",
     "SLICE",
     "AnyLink",
+    "AsyncClockedLink",
     "AsyncLink",
     "CalledOff",
     "Calls",
     "Claims",
+    "ClockedLink",
     "Delivery",
     "Due",
     "Filled",

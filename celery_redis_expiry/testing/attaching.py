@@ -12,11 +12,17 @@ from celery_redis_expiry.connections import MEMORY, forget_memory
 from celery_redis_expiry.eager import keeping
 from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.keys import Channels
-from celery_redis_expiry.store import Store, forget_stores, store_of, use_links
+from celery_redis_expiry.store import (
+    AsyncClockedLink,
+    ClockedLink,
+    Store,
+    forget_stores,
+    store_of,
+    use_links,
+)
 from celery_redis_expiry.testing.clock import ExpiryClock
 from celery_redis_expiry.testing.eager import countdowns_kept
 from celery_redis_expiry.testing.moving import ProcessClock
-from celery_redis_expiry.testing.real import AsyncRealLink, RealLink
 from celery_redis_expiry.testing.running import Here, Worker
 
 #: Where tasks run that fire.
@@ -58,7 +64,7 @@ def expiry_clock_of(app: Any, *, redis_url: str = "memory://", run: str = "here"
         until.enter_context(_configured(app, settings))
         until.enter_context(keeping(app))
         until.enter_context(countdowns_kept())
-        use_links(app, None if in_memory else (RealLink, AsyncRealLink))
+        use_links(app, None if in_memory else (ClockedLink, AsyncClockedLink))
         until.callback(use_links, app, None)
         hooks.forget_stores(app)
         until.callback(hooks.forget_stores, app)

@@ -21,6 +21,9 @@ from celery_redis_expiry.timer import LATEST, Claimed, Undecodable, as_datetime,
 
 #: How many timers are claimed together, if they are due at the same ms.
 BATCH = 500
+#: By how many ms the TTL of a trigger key may differ from what the index says: on Redis before 7 that takes a
+#: moment to ask.
+ROUNDING = 500
 #: Seconds of a claim.
 LEASE = 3600.0
 #: How often at most something fires in one advance.
@@ -73,7 +76,8 @@ class ExpiryClock:
         if by is not None and units:
             raise TypeError("advance takes a timedelta, or its units, such as days=1, and not both")
         span = timedelta(**units) if by is None else by
-        return self._advance(self._process.now() + round(span / timedelta(milliseconds=1)))
+        # what is due so long after this very moment is due at the start of the ms that follows
+        return self._advance(self._process.now(ceil=True) + round(span / timedelta(milliseconds=1)))
 
     def advance_to(self, moment: datetime) -> list[FiredTimer]:
         """The same until a moment, a naive one being in `app.timezone`."""
@@ -137,12 +141,12 @@ class ExpiryClock:
             if moment > target:
                 self._process.move_to(target)
                 return fired
-            self._process.move_to(moment)
             if key_due <= due:
+                self._own_keys.expire(key_due, self._process)
                 # what waits for a key is due a ms after it
-                self._own_keys.expire(key_due, self._process.now())
                 target = max(target, self._process.now() + 1)
             else:
+                self._process.move_to(moment)
                 fired += self._fire(due)
         raise RuntimeError(
             f"something fired {ROUNDS} times, and the clock is still at {self.now()}: does a task schedule "
@@ -154,7 +158,23 @@ class ExpiryClock:
         for shard in self._store.shards:
             for state in ("waiting", "parked"):
                 for rows in list(shard.pages(state, Selection(), BATCH)):
-                    shard.touch([member for member, _ in rows])
+                    shard.touch(self._moved(shard, state, rows))
+
+    def _moved(self, shard: Shard, state: str, rows: Sequence[tuple[str, float]]) -> list[str]:
+        """Those whose trigger keys say otherwise than the index."""
+        asked = [("TIME",), *(("PTTL", shard.keys.trigger(member)) for member, _ in rows)]
+        with self._store.link.translated():
+            (seconds, micros), *ttls = run(self._store.link.pipeline(asked, at=shard.keys.namespace))
+        now = int(seconds) * 1000 + int(micros) // 1000
+        moved = []
+        for (member, score), ttl in zip(rows, ttls, strict=True):
+            if state == "parked":
+                differs = ttl != -1
+            else:
+                differs = ttl == -1 or (ttl >= 0 and abs(now + ttl - score) > ROUNDING)
+            if differs:
+                moved.append(member)
+        return moved
 
     def _next_due(self) -> int:
         """When the first timer is due; that of one that waits for a key is beyond all others."""

@@ -7,6 +7,7 @@ wrapped while such a test runs. The members of a group or chord that runs at onc
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from celery.canvas import Signature, _chain
 from celery.exceptions import Retry
 
 from celery_redis_expiry.eager import is_kept, sending_tasks
+from celery_redis_expiry.hooks import patch
 from celery_redis_expiry.hooks.delays import due_beyond
 
 
@@ -39,14 +41,15 @@ def countdowns_kept() -> Iterator[None]:
 
 
 def _method(wrapper: Callable[..., Any], original: Callable[..., Any]) -> Any:
+    @functools.wraps(original)
     def method(self: Any, *args: Any, **options: Any) -> Any:
         app = self.app
         if not app.conf.task_always_eager or not is_kept(app):
             return original(self, *args, **options)
         return wrapper(original, app, self, *args, **options)
 
-    method.__name__, method.__doc__ = original.__name__, original.__doc__
-    method.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
+    # what lets pass what is being recorded: see `messages.own`
+    method._wrapped_by = patch.__name__  # type: ignore[attr-defined]
     return method
 
 

@@ -25,8 +25,9 @@ class ProcessClock:
         self._standing: Any = None
 
     @staticmethod
-    def now() -> int:
-        return _micros() // 1000
+    def now(*, ceil: bool = False) -> int:
+        """The time; with `ceil` the first ms that begins not before it."""
+        return (_micros() + (999 if ceil else 0)) // 1000
 
     @contextmanager
     def standing(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery_redis_expiry.connections import locate_watched
 from celery_redis_expiry.store import Shard, Store
+from celery_redis_expiry.testing.moving import ProcessClock
 from celery_redis_expiry.timer import LATEST, Request, Stored
 from celery_redis_expiry.watching import handlers_of
 from celery_redis_expiry.worker.watching.deliveries import Gone, deliveries
@@ -24,6 +25,7 @@ class OwnKeys:
         self._store = store
         location = locate_watched(app)
         self._source = Source(location) if location.memory is not None else None
+        self._known: dict[bytes, int] = {}
 
     def next_due(self, now: int) -> int:
         """When the first of them expires, ms; LATEST where none does.
@@ -31,22 +33,24 @@ class OwnKeys:
         Arguments:
             now: ms since the epoch.
         """
-        return min(self._dues(now).values(), default=LATEST)
+        self._known = self._dues(now)
+        return min(self._known.values(), default=LATEST)
 
-    def expire(self, due: int, now: int) -> None:
-        """Let those expire whose time has come, and make due what waits for them."""
-        gone = {key: each for key, each in self._dues(now).items() if each <= due}
-        if self._source is None or not gone:
-            return
+    def expire(self, due: int, process: ProcessClock) -> None:
+        """Let those expire that `next_due` has found due then, and make due what waits for them."""
+        gone = {key: each for key, each in self._known.items() if each <= due}
+        assert self._source is not None
+        told = []
         for watch in self._watches():
             matching = [key for key in self._matching(watch) if key in gone]
-            values = self._source.snapshots(matching, now) if watch.with_value else {}
-            told = (Gone(key, "expired", gone[key], values.get(key)) for key in matching)
-            for delivery in deliveries(self._app, watch, told):
-                self._store.schedule([_at(now, stored) for stored in delivery.timers])
-        waiting = self._waiting()
+            values = self._source.snapshots(matching, process.now()) if watch.with_value else {}
+            told.append((watch, [Gone(key, "expired", gone[key], values.get(key)) for key in matching]))
+        process.move_to(due)
         self._store.link.client.delete(*gone)
-        for shard, keys in waiting:
+        for watch, events in told:
+            for delivery in deliveries(self._app, watch, events):
+                self._store.schedule([_at(process.now(), stored) for stored in delivery.timers])
+        for shard, keys in self._waiting():
             shard.fall_due([member for member, key in keys.items() if key in gone])
 
     def _dues(self, now: int) -> dict[bytes, int]:
