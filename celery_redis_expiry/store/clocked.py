@@ -47,6 +47,9 @@ BY_TTL = """
 #: fakeredis tells a TTL that is a ms off, or, within a script, longer ago than its time.
 BY_EXPIRY = "return server.call('PEXPIRETIME', key)"
 
+#: What a clock has to do with, outside of scripts.
+OF_TIME = ("TIME", "PTTL")
+
 #: The JSON of fakeredis takes text alone, where that of Redis takes any bytes, as of members: in there each
 #: byte beyond ASCII stands as the character of its number.
 CJSON = r"""
@@ -89,6 +92,8 @@ class _Clocked(AnyLink):
     async def pipeline(
         self, commands: Sequence[Sequence[Any]], *, at: str | None = None, raise_on_error: bool = True
     ) -> list[Any]:
+        if not any(command[0] in OF_TIME for command in commands):
+            return await super().pipeline(commands, at=at, raise_on_error=raise_on_error)  # type: ignore[safe-super]
         now = _micros()
         asked = [*map(self._asked, commands), ("TIME",)]
         answers = await super().pipeline(asked, at=at, raise_on_error=raise_on_error)  # type: ignore[safe-super]

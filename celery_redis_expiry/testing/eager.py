@@ -54,14 +54,20 @@ def _method(wrapper: Callable[..., Any], original: Callable[..., Any]) -> Any:
 
 
 def _apply_async(
-    original: Callable[..., Any], app: Any, task: Any, args: Any = None, kwargs: Any = None, **options: Any
+    original: Callable[..., Any],
+    app: Any,
+    task: Any,
+    args: Any = None,
+    kwargs: Any = None,
+    *more: Any,
+    **options: Any,
 ) -> Any:
     if due_beyond(app, {"name": task.name, "task_type": task, **options}) is not None:
         with sending_tasks(app):
-            return original(task, args, kwargs, **options)
+            return original(task, args, kwargs, *more, **options)
     rest = options.pop("chain", None)
     if not rest:
-        return original(task, args, kwargs, **options)
+        return original(task, args, kwargs, *more, **options)
     # what comes next in a chain that waited; run at once a task knows of no next
     first = task.signature(args, kwargs, **options)
     return _chain(

@@ -27,6 +27,7 @@ from celery_redis_expiry import (
 )
 from celery_redis_expiry.testing import ExpiryClock, FiredTimer, expiry_clock_of
 from tests.conftest import FETCHED
+from tests.servers.cluster import RedisCluster
 from tests.servers.redis import RedisServer, binaries
 
 DAY = 86400
@@ -307,6 +308,19 @@ def test_groups_and_chords(project: Project, clock: ExpiryClock) -> None:
     schedule_on_expiry(chord([project.s(3), project.s(4)], project.note_task.s(), app=project.app), 120)
     both = clock.advance(minutes=2)
     assert [(each.state, each.result) for each in both] == [("SUCCESS", [1, 2]), ("SUCCESS", [3, 4])]
+
+
+def test_a_cluster(project: Project, redis_cluster: RedisCluster) -> None:
+    with expiry_clock_of(project.app, redis_url=redis_cluster.url()) as clock:
+        for i in range(20):
+            schedule_on_expiry(project.s(i), 60 * (i + 1), key=f"number {i}")
+        clock.redis.expire(get_timer("number 15", app=project.app).trigger_key, 30)
+        assert told(clock.advance(minutes=10)) == [15, *range(10)]
+        assert told(clock.advance(minutes=1)) == [10]
+        assert len(clock.pending()) == 8
+        namespace = clock.app.conf.expiry_namespace
+    with redis_cluster.client() as client:
+        assert [key for key in client.scan_iter() if namespace in str(key)] == []
 
 
 def test_nothing_is_left(project: Project, where: str, shared_redis: Callable[..., RedisServer]) -> None:
