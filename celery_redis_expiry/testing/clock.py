@@ -76,6 +76,10 @@ class ExpiryClock:
         if by is not None and units:
             raise TypeError("advance takes a timedelta, or its units, such as days=1, and not both")
         span = timedelta(**units) if by is None else by
+        if not isinstance(span, timedelta):
+            raise TypeError(
+                f"advance takes a timedelta, or its units, such as days=1, not {type(by).__name__}"
+            )
         # what is due so long after this very moment is due at the start of the ms that follows
         return self._advance(self._process.now(ceil=True) + round(span / timedelta(milliseconds=1)))
 

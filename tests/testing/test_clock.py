@@ -1,4 +1,4 @@
-"""The clock of users' tests, with timers in memory and in every Redis: the same in both."""
+"""The clock of users' tests, with timers in memory and in a real Redis: the same in both."""
 
 from __future__ import annotations
 
@@ -26,12 +26,10 @@ from celery_redis_expiry import (
     schedule_on_expiry,
 )
 from celery_redis_expiry.testing import ExpiryClock, FiredTimer, expiry_clock_of
-from tests.conftest import FETCHED
 from tests.servers.cluster import RedisCluster
-from tests.servers.redis import RedisServer, binaries
+from tests.servers.redis import RedisServer
 
 DAY = 86400
-URLS = ["memory", *sorted({*binaries(), *FETCHED})]
 
 
 class Project:
@@ -75,11 +73,9 @@ def project() -> Project:
     return Project()
 
 
-@pytest.fixture(params=URLS)
+@pytest.fixture(params=["memory", "redis"])
 def where(request: pytest.FixtureRequest, shared_redis: Callable[..., RedisServer]) -> str:
-    if request.param == "memory":
-        return "memory://"
-    return shared_redis(request.param, "by version").url()
+    return "memory://" if request.param == "memory" else shared_redis(use="plugin").url()
 
 
 @pytest.fixture
@@ -308,6 +304,42 @@ def test_groups_and_chords(project: Project, clock: ExpiryClock) -> None:
     schedule_on_expiry(chord([project.s(3), project.s(4)], project.note_task.s(), app=project.app), 120)
     both = clock.advance(minutes=2)
     assert [(each.state, each.result) for each in both] == [("SUCCESS", [1, 2]), ("SUCCESS", [3, 4])]
+
+
+def test_every_redis(project: Project, redis_server: RedisServer) -> None:
+    """A script that asks for the time, and for TTLs, is told those of the test's process."""
+    with expiry_clock_of(project.app, redis_url=redis_server.url()) as clock:
+        first, later = [schedule_on_expiry(project.s(i), 3600 * (i + 1)) for i in range(2)]
+        clock.redis.expire(get_timer(later).trigger_key, 7260)
+        assert told(clock.advance(hours=1)) == [0]
+        assert get_timer(first) is None
+        assert get_timer(later).remaining == pytest.approx(3660, abs=5)
+        assert [round(each.remaining / 10) for each in iter_timers(app=project.app)] == [366]
+        assert later.reschedule(60)
+        assert told(clock.advance(seconds=59)) == []
+        assert told(clock.advance(seconds=1)) == [1]
+
+
+def test_what_cannot_be(project: Project, clock: ExpiryClock) -> None:
+    @project.app.task(shared=False, name="meddle")
+    def meddle() -> None:
+        clock.advance(days=1)
+
+    schedule_on_expiry(meddle.s(), 60)
+    [fired] = clock.advance(minutes=1)
+    assert isinstance(fired.result, RuntimeError)
+    assert "must not advance the clock" in str(fired.result)
+    for wrong in ({"by": 5}, {"weaks": 1}):
+        with pytest.raises(TypeError):
+            clock.advance(**wrong)
+    with pytest.raises(TypeError, match="and not both"):
+        clock.advance(timedelta(1), days=1)
+    with pytest.raises(TypeError, match="takes a datetime, not float"):
+        clock.advance_to(1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes a timedelta, or its units, such as days=1, not int"):
+        clock.advance(5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="time does not go back"):
+        clock.advance(seconds=-1)
 
 
 def test_a_cluster(project: Project, redis_cluster: RedisCluster) -> None:
