@@ -80,10 +80,7 @@ def _frozen() -> Any:
 
 def _travellers() -> list[Any]:
     """Those of time-machine that travel now, innermost last."""
-    module = _time_machine()
-    # before time-machine 3 they were called coordinates
-    found = getattr(module, "traveller_stack", None)
-    return list(module.coordinates_stack if found is None else found)
+    return list(_time_machine().traveller_stack)
 
 
 def _time_machine() -> Any:

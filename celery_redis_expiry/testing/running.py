@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from celery_redis_expiry.store import Store
 from celery_redis_expiry.testing.seen import Call
 from celery_redis_expiry.timer import Stored
 
-#: Seconds for which a worker is waited for.
+#: Seconds for which a worker is waited for that tells of nothing.
 PATIENCE = 10.0
 #: Seconds between two looks at what signals do not tell of.
 LOOK = 0.05
@@ -166,16 +165,18 @@ class Worker:
             self._told.notify_all()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        # not by a clock: freezegun freezes every one
+        idle = 0.0
         with self._told:
             while waiting := self._on_their_way():
-                if time.monotonic() > deadline:
+                if idle > PATIENCE:
                     raise TimeoutError(
                         f"no worker has done {', '.join(waiting)} within {PATIENCE:.0f} s: is one running "
                         "that takes from their queue (the fixture celery_worker, say)? Without one: "
                         '@pytest.mark.expiry(run="here")'
                     )
-                self._told.wait(LOOK)
+                if not self._told.wait(LOOK):
+                    idle += LOOK
 
     def _on_their_way(self) -> Sequence[str]:
         open = [id for id, sent in self._sent.items() if self._done[id] < sent]

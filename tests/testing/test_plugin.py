@@ -238,7 +238,7 @@ def test_a_worker_in_a_thread(run: Callable[..., pytest.RunResult]) -> None:
         @pytest.mark.expiry(run="worker")
         def test_that_no_worker_is_told(celery_app, tasks, expiry_clock, monkeypatch):
             monkeypatch.setattr(running, "PATIENCE", 0.2)
-            schedule_on_expiry(tasks[1].s(1, 1), seconds=60)
+            schedule_on_expiry(tasks[1].s(1, 1).set(queue="nobody"), seconds=60)
             with pytest.raises(TimeoutError, match="no worker has done"):
                 expiry_clock.advance(minutes=1)
 
