@@ -127,6 +127,7 @@ class Worker:
         Raises:
             TimeoutError: a worker has not done it.
         """
+        self._outcomes.clear()
         signals.after_task_publish.connect(self._note_sent)
         signals.task_postrun.connect(self._note_done)
         try:
@@ -191,6 +192,11 @@ class Worker:
             # a worker in this process tells everything
             return False
         try:
-            return self._app.backend.get_state(id) in states.READY_STATES
+            known = self._app.backend.get_task_meta(id)
         except (AttributeError, NotImplementedError):
             return False  # no result backend
+        if known["status"] not in states.READY_STATES:
+            return False
+        # its own signal may be about to come
+        self._outcomes.setdefault(id, (known["status"], known["result"]))
+        return True
