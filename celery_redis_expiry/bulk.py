@@ -13,6 +13,7 @@ from celery.canvas import Signature
 
 from celery_redis_expiry.arguments import checked, checked_choice, item_arguments
 from celery_redis_expiry.blocking import run
+from celery_redis_expiry.conf import setting
 from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.events import publish_scheduled

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery_redis_expiry.arguments import Asked, checked_when, target_of
 from celery_redis_expiry.changing import cancel_timer, move_timer
+from celery_redis_expiry.conf import setting
 from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Prepared, prepare
