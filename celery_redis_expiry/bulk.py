@@ -14,6 +14,7 @@ from celery.canvas import Signature
 from celery_redis_expiry.arguments import checked, checked_choice, item_arguments
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.conf import setting
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Kinds, Prepared, prepare
@@ -160,7 +161,7 @@ class _Batch:
         # settings are read once a batch
         calls = self.calls.get(app)
         if calls is None:
-            if setting(app, "task_always_eager"):
+            if runs_at_once(app):
                 return _Item(app, result=asked.signature.apply_async())
             calls = self.calls[app] = calls_of(app)
         prepared = prepare(asked.signature, app, self.kinds, may_block=not calls.link.awaited)

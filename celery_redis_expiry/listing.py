@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from celery_redis_expiry.arguments import app_of
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.selection import STATES, Selection
 from celery_redis_expiry.store import store_of
@@ -51,7 +52,7 @@ def iter_timers(
     if unknown or isinstance(states, str):
         raise InvalidTimer(f"states must be some of {', '.join(STATES)}, not {states!r}")
     app = app_of(app)
-    if app.conf.task_always_eager:
+    if runs_at_once(app):
         return iter(())
     selection = Selection(
         task, name, queue, _ms(due_from, 0, app), _ms(due_until, LATEST, app), tuple(states)
@@ -88,6 +89,6 @@ def iter_dead_letters(*, page: int = PAGE, app: Any = None) -> Iterator[DeadLett
         StoreUnavailable: Redis can't be reached or refuses, also while they are taken.
     """
     app = app_of(app)
-    if app.conf.task_always_eager:
+    if runs_at_once(app):
         return
     yield from store_of(app).all_dead_letters(page=page)

@@ -14,6 +14,7 @@ from celery_redis_expiry import steps
 from celery_redis_expiry.arguments import Asked, checked
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.committing import at_commit, checked_on_commit, sooner
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.results import RecurringTimer, ScheduledGroupResult, ScheduledResult
 from celery_redis_expiry.store import calls_of
 from celery_redis_expiry.timer import Timer
@@ -128,7 +129,7 @@ def schedule_on_expiry(
     connection = checked_on_commit(on_commit)
     if connection is None:
         return run(steps.schedule(calls_of, asked))
-    if asked.app.conf.task_always_eager:
+    if runs_at_once(asked.app):
         return _run_at_commit(asked.signature, connection)
     return _schedule_at_commit(asked, connection, began)
 

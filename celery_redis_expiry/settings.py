@@ -27,7 +27,7 @@ class Settings:
     redis_url: str | None = _setting(
         None,
         "Where the timers live: a `redis`, `rediss`, `unix`, `sentinel`, `redis+cluster` or `rediss+cluster` "
-        "URL; several sentinels or Cluster nodes are separated by `;`. "
+        "URL; several sentinels or Cluster nodes are separated by `;`; `memory` for tests only. "
         "Without it: the broker if that is Redis, else the result backend if that is.",
     )
     redis_options: dict[str, Any] | None = _setting(

@@ -9,6 +9,7 @@ from typing import Any
 from celery_redis_expiry.arguments import Asked, checked_when, target_of
 from celery_redis_expiry.changing import cancel_timer, move_timer
 from celery_redis_expiry.conf import setting
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import InvalidTimer
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.messages import Prepared, prepare, print_of, recurring_content
@@ -28,7 +29,7 @@ async def schedule(
 ) -> ScheduledResult | ScheduledGroupResult | RecurringTimer:
     """See `schedule_on_expiry`."""
     app = asked.app
-    if setting(app, "task_always_eager"):
+    if runs_at_once(app):
         eager: ScheduledResult = asked.signature.apply_async()
         return eager
     calls = calls_of(app)
@@ -122,7 +123,7 @@ def request_of(prepared: Prepared, asked: Asked) -> Request:
 async def cancel(calls_of: CallsOf, target: Any, app: Any) -> bool:
     """See `scheduling.cancel`."""
     label, app, by_name = target_of(target, app)
-    if app.conf.task_always_eager:
+    if runs_at_once(app):
         return False
     return await cancel_timer(calls_of(app), app, label, by_name=by_name)
 
@@ -133,7 +134,7 @@ async def reschedule(
     """See `scheduling.reschedule`."""
     label, app, by_name = target_of(target, app)
     when = checked_when(seconds, at, app)
-    if app.conf.task_always_eager:
+    if runs_at_once(app):
         return False
     return await move_timer(calls_of(app), app, label, when, by_name=by_name)
 
@@ -141,4 +142,4 @@ async def reschedule(
 async def get_timer(calls_of: CallsOf, target: Any, app: Any) -> Timer | None:
     """See `scheduling.get_timer`."""
     label, app, by_name = target_of(target, app)
-    return None if app.conf.task_always_eager else await calls_of(app).get(label, by_name=by_name)
+    return None if runs_at_once(app) else await calls_of(app).get(label, by_name=by_name)

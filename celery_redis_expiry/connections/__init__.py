@@ -2,10 +2,19 @@
 
 from celery_redis_expiry.connections.clients import RETRIES, TIMEOUT, Primary, client, primaries
 from celery_redis_expiry.connections.held import Held, can_hold
-from celery_redis_expiry.connections.location import Location, broker_location, locate, locate_watched, parse
+from celery_redis_expiry.connections.location import (
+    MEMORY,
+    Location,
+    broker_location,
+    locate,
+    locate_watched,
+    parse,
+)
+from celery_redis_expiry.connections.memory import forget_memory
 from celery_redis_expiry.connections.packing import pack_quickly
 
 __all__ = [
+    "MEMORY",
     "RETRIES",
     "TIMEOUT",
     "Held",
@@ -14,6 +23,7 @@ __all__ = [
     "broker_location",
     "can_hold",
     "client",
+    "forget_memory",
     "locate",
     "locate_watched",
     "pack_quickly",

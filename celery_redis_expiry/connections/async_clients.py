@@ -13,6 +13,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 
 from celery_redis_expiry.connections.clients import client_options, sentinel_options
 from celery_redis_expiry.connections.location import Location
+from celery_redis_expiry.connections.memory import memory_client
 from celery_redis_expiry.errors import NotConfigured
 
 
@@ -26,6 +27,8 @@ def async_client(location: Location, *, timeout: float, retries: int) -> Any:
     Raises:
         NotConfigured: redis.asyncio does not know an option of the location.
     """
+    if location.memory is not None:
+        return memory_client(location.memory, awaited=True)
     options = client_options(location, timeout, retries, Retry)
     kind = RedisCluster if location.cluster else Redis
     unknown = sorted(options.keys() - inspect.signature(kind).parameters.keys())

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from celery_redis_expiry.connections.location import Location
+from celery_redis_expiry.connections.memory import memory_client
 from celery_redis_expiry.connections.packing import pack_quickly
 
 #: Seconds for one attempt. All attempts of one call must end well within `store.REMEMBER_MS`.
@@ -57,7 +58,11 @@ def client(
 
     Raises:
         redis.exceptions.RedisClusterException: no node of the Cluster can be reached.
+        NotConfigured: it is in memory, and what that needs is not installed.
     """
+    if location.memory is not None:
+        in_memory: redis.Redis = memory_client(location.memory)
+        return in_memory
     options = client_options(location, timeout, retries)
     if location.cluster:
         nodes: list[Any] = [ClusterNode(host, port) for host, port in location.cluster]  # type: ignore[no-untyped-call]

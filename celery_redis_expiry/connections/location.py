@@ -14,6 +14,8 @@ from celery_redis_expiry.settings import Settings
 SCHEMES = ("redis", "rediss", "unix", "socket", "redis+socket", "sentinel", "redis+cluster", "rediss+cluster")
 SOCKETS = ("unix", "socket", "redis+socket")
 CLUSTERS = ("redis+cluster", "rediss+cluster")
+#: In the process itself, for tests: see `memory`. No Redis, so neither a broker nor a result backend says so.
+MEMORY = "memory"
 
 #: Seconds for which one attempt of a call may wait at most: all of them must end well within the time for
 #: which the answer is remembered.
@@ -50,6 +52,7 @@ class Location:
         sentinels: (host, port) of each; empty without Sentinel.
         cluster: (host, port) of the nodes to begin with; empty without Cluster.
         options: for redis-py's client.
+        memory: the name of a store in this process's memory, where there is no Redis.
     """
 
     url: str
@@ -59,6 +62,7 @@ class Location:
     sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     cluster: tuple[tuple[str, int], ...] = ()
     options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    memory: str | None = None
 
     @property
     def user(self) -> str:
@@ -141,6 +145,8 @@ def parse(url: str, transport_options: dict[str, Any], ssl: Any, setting: str) -
         NotConfigured: for a URL that is no Redis URL, or a Sentinel one without `master_name`.
     """
     scheme = _scheme(url)
+    if scheme == MEMORY:
+        return Location(url=url, memory=url.partition("://")[2])
     if scheme not in SCHEMES:
         raise NotConfigured(f"{setting}: {scheme!r} is no scheme for Redis, use one of {', '.join(SCHEMES)}")
     parts = [urlsplit(part if "://" in part else f"{scheme}://{part}") for part in url.split(";") if part]

@@ -10,9 +10,11 @@ Celery's own signals tell when the task of a recurring timer has ended.
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery_redis_expiry.hooks import finished, revoke, sending, state
 
-__all__ = ["install"]
+__all__ = ["forget_stores", "install"]
 
 
 def install() -> None:
@@ -25,3 +27,9 @@ def install() -> None:
     state.install()
     sending.install()
     finished.install()
+
+
+def forget_stores(app: Any) -> None:
+    """Make the stores by which they look up an app's timers anew: its settings are others now."""
+    for known in (revoke._lookups, state._glances, sending._paused):
+        known.pop(app, None)

@@ -17,6 +17,7 @@ from celery.app.control import Control
 from celery_redis_expiry.arguments import app_of
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.changing import cancel_timer
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
 from celery_redis_expiry.logs import log_fields
@@ -58,7 +59,7 @@ def cancel_revoked(app: Any, task_id: Any) -> None:
         task_id: one, or several.
     """
     ids = task_ids(task_id)
-    if not ids or app.conf.task_always_eager:
+    if not ids or runs_at_once(app):
         return
     try:
         if app not in _lookups:

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.utils import uuid
 
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import ExpiryError, NotReplicated, StoreUnavailable
 from celery_redis_expiry.events import publish_scheduled
 from celery_redis_expiry.hooks.delays import due_beyond
@@ -60,7 +61,7 @@ def install() -> None:
 
 def _send_task(original: Callable[..., Any], app: Any, *args: Any, **options: Any) -> Any:
     call = {**dict(zip(_names(original), args, strict=False)), **options}
-    if not (call.get("countdown") or call.get("eta")) or app.conf.task_always_eager:
+    if not (call.get("countdown") or call.get("eta")) or runs_at_once(app):
         return original(app, *args, **options)
     # one id whichever way it goes: where nobody knows whether the timer was stored, it may go both
     call["task_id"] = call.get("task_id") or uuid()

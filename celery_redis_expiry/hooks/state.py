@@ -19,6 +19,7 @@ from celery.result import AsyncResult
 from celery.states import PENDING
 
 from celery_redis_expiry.arguments import app_of
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import ExpiryError, NotConfigured
 from celery_redis_expiry.hooks.patch import wrap
 from celery_redis_expiry.logs import log_fields
@@ -95,7 +96,7 @@ _glances: WeakKeyDictionary[Any, _Glance | None] = WeakKeyDictionary()
 
 
 def _glance_of(app: Any) -> _Glance | None:
-    if app.conf.task_always_eager:
+    if runs_at_once(app):
         return None
     if app not in _glances:
         try:

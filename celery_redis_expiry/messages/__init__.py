@@ -7,6 +7,7 @@ from typing import Any
 from celery.canvas import Signature
 from kombu.exceptions import EncodeError, OperationalError
 
+from celery_redis_expiry.eager import sending_tasks
 from celery_redis_expiry.errors import ExpiryError, InvalidTimer
 from celery_redis_expiry.messages.call import goes_elsewhere, producer_of, record_call
 from celery_redis_expiry.messages.canvas import apply_canvas, is_canvas, prepare_canvas
@@ -80,7 +81,8 @@ def prepare(
             known = Kinds(app)
             if kinds is not None:
                 kinds[app] = known
-        return known.prepare(signature) or record(signature, app, may_block=may_block)
+        with sending_tasks(app):
+            return known.prepare(signature) or record(signature, app, may_block=may_block)
     except (ExpiryError, OperationalError):
         raise
     except EncodeError as exc:

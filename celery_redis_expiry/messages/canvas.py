@@ -141,7 +141,7 @@ def _serializer(leaf: Mapping[str, Any], app: Any) -> Any:
     return chosen or app.conf.task_serializer
 
 
-def apply_canvas(content: dict[str, Any], app: Any) -> None:
-    """Apply a stored canvas now: several messages, under the task ids of schedule time."""
+def apply_canvas(content: dict[str, Any], app: Any) -> Any:
+    """Apply a stored canvas now: several messages, under the task ids of schedule time; Celery's result."""
     with trace.resumed(content.get("trace") or {}):
-        as_signature(content["signature"], app=app).apply_async(**content["options"])
+        return as_signature(content["signature"], app=app).apply_async(**content["options"])

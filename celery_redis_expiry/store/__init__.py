@@ -7,11 +7,12 @@ import threading
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery_redis_expiry.connections import RETRIES, TIMEOUT, locate
+from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, locate
 from celery_redis_expiry.store.async_link import AsyncLink
 from celery_redis_expiry.store.beat import Kept
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
+from celery_redis_expiry.store.clocked import AsyncClockedLink, AsyncMemoryLink, ClockedLink, MemoryLink
 from celery_redis_expiry.store.firing import OLDEST, SLICE, Due, Filled, Fired
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
@@ -29,9 +30,12 @@ __all__ = [
     "RECHECK_MS",
     "SLICE",
     "AnyLink",
+    "AsyncClockedLink",
+    "AsyncLink",
     "CalledOff",
     "Calls",
     "Claims",
+    "ClockedLink",
     "Delivery",
     "Due",
     "Filled",
@@ -53,14 +57,19 @@ __all__ = [
     "awake",
     "calls_of",
     "calls_on_loop",
+    "forget_stores",
     "new_store",
     "purge",
     "reshard",
     "snapshot",
     "store_of",
     "stored",
+    "use_links",
     "use_store",
 ]
+
+#: Ways to Redis: one that blocks, and one that is awaited.
+Links = tuple[type[Link], type[AsyncLink]]
 
 #: Seconds for which a user's call waits while a Cluster migrates the slot that it concerns.
 PATIENCE = 10.0
@@ -69,6 +78,8 @@ _stores: WeakKeyDictionary[Any, Store] = WeakKeyDictionary()
 #: By app and event loop. What belongs to a loop refers to it, so that no weak reference would ever end.
 _on_loops: WeakKeyDictionary[Any, dict[asyncio.AbstractEventLoop, Calls]] = WeakKeyDictionary()
 _making = threading.Lock()
+#: How apps come to Redis that don't as all do: `testing` has a say in that.
+_links: WeakKeyDictionary[Any, Links] = WeakKeyDictionary()
 
 
 def store_of(app: Any) -> Store:
@@ -79,7 +90,10 @@ def store_of(app: Any) -> Store:
     """
     store = _stores.get(app)
     if store is None:
-        link = Link(locate(app), patience=PATIENCE, hold=True)
+        location = locate(app)
+        kind = _links_of(app, location)[0]
+        # a test's are no connections, or go by another clock
+        link = kind(location, patience=PATIENCE, hold=kind is Link)
         store = _stores[app] = Store(link, Calls.of(app, link))
     return store
 
@@ -94,6 +108,27 @@ def use_store(app: Any, store: Store) -> None:
     _stores[app] = store
 
 
+def use_links(app: Any, links: Links | None) -> None:
+    """Let an app come to Redis in another way from now on; None: as all apps do."""
+    if links is None:
+        _links.pop(app, None)
+    else:
+        _links[app] = links
+    forget_stores(app)
+
+
+def forget_stores(app: Any) -> None:
+    """Make the stores of an app anew when they are next asked for: its settings are others now."""
+    _stores.pop(app, None)
+    _on_loops.pop(app, None)
+
+
+def _links_of(app: Any, location: Location) -> Links:
+    if app in _links:
+        return _links[app]
+    return (Link, AsyncLink) if location.memory is None else (MemoryLink, AsyncMemoryLink)
+
+
 def new_store(app: Any, *, timeout: float = TIMEOUT, retries: int = RETRIES, patience: float = 0.0) -> Store:
     """A store of a Celery app with a way to Redis of its own.
 
@@ -105,7 +140,8 @@ def new_store(app: Any, *, timeout: float = TIMEOUT, retries: int = RETRIES, pat
     Raises:
         NotConfigured: no Redis is configured, or a setting is unusable.
     """
-    link = Link(locate(app), timeout=timeout, retries=retries, patience=patience)
+    location = locate(app)
+    link = _links_of(app, location)[0](location, timeout=timeout, retries=retries, patience=patience)
     return Store(link, Calls.of(app, link))
 
 
@@ -121,6 +157,7 @@ def calls_on_loop(app: Any) -> Calls:
         if loop not in on_loops:
             for ended in [each for each in on_loops if each.is_closed()]:
                 del on_loops[ended]
-            link = AsyncLink(locate(app), patience=PATIENCE)
+            location = locate(app)
+            link = _links_of(app, location)[1](location, patience=PATIENCE)
             on_loops[loop] = Calls.of(app, link)
         return on_loops[loop]

@@ -10,7 +10,7 @@ from celery_redis_expiry.blocking import run
 from celery_redis_expiry.content import Told, told
 from celery_redis_expiry.errors import StoreUnavailable
 from celery_redis_expiry.guard import Guard
-from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, Keys, label_of, member_of
+from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, Keys, label_of, member_of, place
 from celery_redis_expiry.recurring import in_words
 from celery_redis_expiry.scripts import Scripts
 from celery_redis_expiry.store.link import AnyLink, Link
@@ -144,13 +144,21 @@ class ShardBase(AnyShard):
 
     def _members(self, places: Sequence[bytes]) -> list[str]:
         """The members at these places of a sorted set or hash; of one that has gone meanwhile, the place."""
-        compact = [place for place in places if place.startswith(COMPACT)]
+        compact = [each for each in places if each.startswith(COMPACT)]
         records = self._client.hmget(self.keys.timers, compact) if compact else []
         handles = {
-            place: place + (record or b"")[1 : 1 + HANDLE - PLACE]
-            for place, record in zip(compact, records, strict=True)
+            each: each + (record or b"")[1 : 1 + HANDLE - PLACE]
+            for each, record in zip(compact, records, strict=True)
         }
-        return [member_of(handles.get(place, place)) for place in places]
+        return [member_of(handles.get(each, each)) for each in places]
+
+    def stored_of(self, members: Sequence[str]) -> list[Stored | Undecodable]:
+        """What is stored of these timers."""
+        with self._translated():
+            records = (
+                self._client.hmget(self.keys.timers, [place(each) for each in members]) if members else []
+            )
+            return self._decoded((each, raw or b"") for each, raw in zip(members, records, strict=True))
 
     def _decoded(self, rows: Iterable[tuple[str, bytes]]) -> list[Stored | Undecodable]:
         """See `Templates.decoded`."""

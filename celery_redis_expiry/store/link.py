@@ -101,6 +101,10 @@ class AnyLink(ABC):
     async def aside(self, function: Callable[..., Any], *args: Any) -> None:
         """Call what can only block, where it holds up nobody but the caller."""
 
+    def program(self, script: str) -> str:
+        """What the server is sent for a script."""
+        return program(script)
+
     async def call(self, script: str, *, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """What a script answers.
 
@@ -109,7 +113,7 @@ class AnyLink(ABC):
         down. Half of the keys of a slot in migration are elsewhere; the Cluster answers TRYAGAIN then, before
         anything is done, and this waits for it as long as the link has patience, and for replicas.
         """
-        text = program(script)
+        text = self.program(script)
         deadline = time.monotonic() + self._patience
         while True:
             try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from celery_redis_expiry.blocking import run
 from celery_redis_expiry.keys import label_of, place
 from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.store.base import ShardBase
@@ -109,17 +110,14 @@ class Listing(ShardBase):
         k = self.keys
         members = [member for member, _ in rows]
         places = [place(member) for member in members]
+        asked: list[tuple[Any, ...]] = [("TIME",), ("HMGET", k.timers, *places)]
+        if state == "claimed":
+            asked.append(("HMGET", k.claims, *places))
+        else:
+            asked += [("PTTL", k.trigger(member)) for member in members]
         with self._translated():
             # without a script, which would hold Redis up for a page of large messages
-            pipe = self.server().pipeline(transaction=False)
-            pipe.time()
-            pipe.hmget(k.timers, places)
-            if state == "claimed":
-                pipe.hmget(k.claims, places)
-            else:
-                for member in members:
-                    pipe.pttl(k.trigger(member))
-            (seconds, micros), records, *told = pipe.execute()
+            (seconds, micros), records, *told = run(self.link.pipeline(asked, at=k.namespace))
             decoded = self._decoded(
                 (member, record or b"") for member, record in zip(members, records, strict=True)
             )

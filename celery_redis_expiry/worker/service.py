@@ -97,7 +97,7 @@ class Service:
             StoreUnavailable: Redis can't be reached now.
             NamespaceTaken, NotConfigured: as `start` does.
         """
-        self.store.enter(broker_identity(self.app))
+        self._enter_once()
         if not stopping.is_set():
             self._run()
 
@@ -192,11 +192,19 @@ class Service:
         self.loops = [hearing, teller, applier, dispatcher, pacer, watching]
         return hearing
 
+    def _enter_once(self) -> None:
+        if self.store.location.memory is not None:
+            raise NotConfigured(
+                f"{self.store.location.url} is for tests, in the process that schedules: an expiry worker is "
+                "another one. Set expiry_redis_url to a Redis"
+            )
+        self.store.enter(broker_identity(self.app))
+
     def _enter(self) -> None:
         delay = 0.5
         while True:
             try:
-                return self.store.enter(broker_identity(self.app))
+                return self._enter_once()
             except StoreUnavailable as exc:
                 logger.error(
                     "expiry: %s; trying again in %g s",

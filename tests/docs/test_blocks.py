@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.django import project
-from tests.docs import manifest_rule, python_rule, unit_rule
+from tests.docs import manifest_rule, pytest_rule, python_rule, unit_rule
 from tests.docs.blocks import Block, blocks, pages, read
 from tests.docs.world import World
 
@@ -62,7 +62,12 @@ def test_every_block_runs(page: str, world: World) -> None:
         world.start_workers(found)
     if any("from django" in block.code for block in found if block.language == "python"):
         project.begin()
+    project_files = pytest_rule.files_of(found)
+    if project_files:
+        pytest_rule.run([world.here(block) for block in project_files], world.folder)
     for block in found:
+        if block in project_files:
+            continue
         if block.language == "python":
             python_rule.run(world.here(block), names)
         elif block.language == "sh":

@@ -26,6 +26,8 @@ from hypothesis.stateful import (
 
 from celery_redis_expiry import cancel, get_timer, reschedule
 from celery_redis_expiry.blocking import run
+from celery_redis_expiry.connections import forget_memory
+from celery_redis_expiry.connections.memory import memory_client
 from celery_redis_expiry.guard import Guard
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.recurring import Due, Plan, Recurring, State
@@ -608,16 +610,27 @@ class Lives(RuleBasedStateMachine):
         self.told = overdue
 
 
-@pytest.mark.timeout(LIMIT)
-def test_any_life(redis_server: RedisServer) -> None:
-    app = Celery("model", broker=redis_server.url(), set_as_current=False)
+def live(app: Celery, client: redis.Redis, examples: int) -> None:
     store = store_of(app)
-    client = redis_server.raw_client()
     repeating = Repeating(store.link)
     store.link.call = repeating.call  # type: ignore[method-assign]
     store.link.scripts = Scripts(repeating.call)
     machine = type("Lives", (Lives,), {"app": app, "store": store, "scripts": repeating, "client": client})
-    # one version in full, the others for what differs between them
-    examples = 40 if redis_server.version == next(iter(binaries())) else 10
     run_state_machine_as_test(machine, settings=effort(examples, long=20 * examples, stateful_step_count=60))
     client.close()
+
+
+@pytest.mark.timeout(LIMIT)
+def test_any_life(redis_server: RedisServer) -> None:
+    app = Celery("model", broker=redis_server.url(), set_as_current=False)
+    # one version in full, the others for what differs between them
+    examples = 40 if redis_server.version == next(iter(binaries())) else 10
+    live(app, redis_server.raw_client(), examples)
+
+
+@pytest.mark.timeout(LIMIT)
+def test_any_life_in_memory() -> None:
+    app = Celery("model", set_as_current=False)
+    app.conf.expiry_redis_url = "memory://model"
+    live(app, memory_client("model"), 10)
+    forget_memory("model")
