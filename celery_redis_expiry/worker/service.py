@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT = 15.0
 #: Seconds for one attempt at a node of a Cluster.
 NODE_TIMEOUT = 2.0
+#: Seconds after which a thread lets another run Python, at most. With Python's own 5 ms an answer of Redis waits
+#: for the listener as long as Redis needs for five slices of a burst.
+SWITCH = 0.0005
 
 
 class Service:
@@ -62,6 +66,7 @@ class Service:
         self._beginning: Beginning | None = None
         self._hearing: Hearing | None = None
         self._in_place: InPlace | None = None
+        self._switch: float | None = None
         self._glance = Glance(impatient)
         self._metrics = MetricsServer(self.settings, self.figures, self._glance, self._notifications_on)
 
@@ -72,6 +77,9 @@ class Service:
             NamespaceTaken: this namespace is another app's or another broker's.
             NotConfigured: it is cut into another number of shards than `expiry_shards` says.
         """
+        # nobody's tasks run in this process
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH, self._switch))
         # while Redis is waited for, they say that it is
         self._metrics.start()
         self._enter()
@@ -230,6 +238,8 @@ class Service:
         for loop in reversed(self.loops):
             self._stop(loop)
         self._metrics.stop()
+        if self._switch is not None:
+            sys.setswitchinterval(self._switch)
         logger.info(
             "expiry: stopped. What waits fires when an expiry worker runs", extra=log_fields("stopped")
         )
