@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT = 15.0
 #: Seconds for one attempt at a node of a Cluster.
 NODE_TIMEOUT = 2.0
-#: Seconds after which a thread lets another run Python, at most. With Python's own 5 ms an answer of Redis lies
-#: there as long as Redis needs for five slices of a burst, while the listener reads.
+#: Seconds after which a thread lets another run Python, at most. With Python's own 5 ms, an answer
+#: of Redis lies there for as long as five slices of a burst take it, while the listener reads.
 SWITCH = 0.0005
 
 
