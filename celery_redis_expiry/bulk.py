@@ -96,7 +96,13 @@ async def schedule_many(
     awaited = None if isinstance(items, Iterator) else items
     try:
         while True:
-            item = next(items, _END) if awaited is None else await anext(awaited, _END)  # type: ignore[arg-type]
+            try:
+                item = next(items, _END) if awaited is None else await anext(awaited, _END)  # type: ignore[arg-type]
+            except ExpiryError:
+                # of another call, which the iterable made: what it gave until then is scheduled all the same
+                await batch.flush()
+                batch.end()
+                raise
             if item is _END:
                 break
             batch.end_if_late()

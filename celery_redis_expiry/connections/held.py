@@ -96,11 +96,17 @@ class Held:
             if retries < 0 or time.monotonic() - began > PATIENCE:
                 raise
             connection.disconnect()
+
+        def failed(error: Exception) -> None:
+            connection.disconnect()
+            # an attempt to connect alone may take long, and the answer is remembered for a minute
+            if time.monotonic() - began > PATIENCE:
+                raise error
+
         retry = copy(connection.retry)
         retry.update_retries(retries)
         return retry.call_with_retry(
-            lambda: (connection.send_command(*command), connection.read_response())[1],
-            lambda _: connection.disconnect(),
+            lambda: (connection.send_command(*command), connection.read_response())[1], failed
         )
 
     def give_back(self) -> None:

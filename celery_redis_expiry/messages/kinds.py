@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from celery.canvas import Signature
 
@@ -55,7 +54,9 @@ class Kind:
     ignored: bool = False
 
 
-_known: WeakKeyDictionary[Any, tuple[Settings, dict[Any, Kind] | None]] = WeakKeyDictionary()
+#: The attribute of an app that has its settings, and the kinds known under them. They refer to the app:
+#: elsewhere they would keep it alive.
+KNOWN = "_expiry_kinds"
 
 
 class Kinds:
@@ -74,9 +75,10 @@ class Kinds:
         self._kinds: dict[Any, Kind] | None = None
         if not is_heard(app, self._parent):
             settings = Settings.of(app)
-            known = _known.get(app)
+            known: tuple[Settings, dict[Any, Kind] | None] | None = getattr(app, KNOWN, None)
             if known is None or known[0] != settings:
-                known = _known[app] = settings, {} if settings.are_all() else None
+                known = settings, {} if settings.are_all() else None
+                setattr(app, KNOWN, known)
             self._kinds = known[1]
 
     def prepare(self, signature: Signature) -> Prepared | None:

@@ -39,7 +39,7 @@ class Store(Operators):
 
     def prolong(self, token: str, claims: Sequence[Claimed], lease: float) -> set[str]:
         """See `Workers.prolong`."""
-        return self.shards[claims[0].shard].prolong(token, claims, lease)
+        return self.shards[claims[0].shard].prolong(token, claims, lease) if claims else set()
 
     def bury(self, claim: Claimed, reason: str, origin: str) -> bool:
         """See `Workers.bury`."""

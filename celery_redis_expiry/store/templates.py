@@ -68,26 +68,27 @@ class Templates:
             redis.RedisError: a template is not known yet, and Redis can't be asked.
         """
         rows = list(rows)
-        await self._learn({ref_of(record) for _, record in rows})
+        known = await self._learn({ref_of(record) for _, record in rows})
         found: list[Stored | Undecodable] = []
         for member, record in rows:
             try:
-                found.append(Stored.decode(record, member, self._read))
+                found.append(Stored.decode(record, member, known))
             except Undecodable as exc:
                 found.append(exc)
         return found
 
     async def named(self, ref: bytes) -> Template | None:
         """The template of this name; None where it is missing or damaged. Raises as `decoded` does."""
-        await self._learn({ref})
-        return self._read.get(ref)
+        return (await self._learn({ref})).get(ref)
 
-    async def _learn(self, refs: set[bytes | None]) -> None:
-        unknown = [ref for ref in refs if ref is not None and ref not in self._read]
+    async def _learn(self, refs: set[bytes | None]) -> dict[bytes, Template]:
+        """Those that are known then. Another thread may begin anew meanwhile, with a dict of its own."""
+        read = self._read
+        unknown = [ref for ref in refs if ref is not None and ref not in read]
         if not unknown:
-            return
-        if len(self._read) > MOST:
-            self._read.clear()
+            return read
+        if len(read) > MOST:
+            read = self._read = {}
             unknown = [ref for ref in refs if ref is not None]
         texts = await self._link.execute("HMGET", self._keys.templates, *unknown)
         for ref, text in zip(unknown, texts, strict=True):
@@ -96,4 +97,5 @@ class Templates:
             except Exception:
                 continue  # whoever needs it says so
             if found.ref == ref:
-                self._read[ref] = found
+                read[ref] = found
+        return read

@@ -205,8 +205,9 @@ class Dispatcher(Loop):
             self._store.release(batch.token, claims)
         except StoreUnavailable as exc:
             logger.debug("expiry: what was claimed fires when its lease ends: %s", exc)
-        self._lanes.done(batch.shard, batch.members)
-        self.hungry(batch.shard)
+        finally:
+            self._lanes.done(batch.shard, batch.members)
+            self.hungry(batch.shard)
 
     def _publish(self, token: str, claims: list[Claimed], lease: Lease) -> bool:
         """Publish and ack what was claimed; returns whether some of it is in the index again."""

@@ -507,6 +507,47 @@ def test_of_many_some_must_be_claimed(bench: Bench) -> None:
     assert len(bench.queue()) == 2 * (SLICE + 20)
 
 
+def test_large_messages_are_fired_a_few_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one command can't carry would never fire, and nothing behind it."""
+    monkeypatch.setattr(in_place, "LARGE", 100_000)
+    sizes: list[int] = []
+    fire_all = type(bench.shard).fire_all
+
+    def seen(shard: Shard, slices: Iterator[list[Filled]]) -> Iterator[Fired]:
+        for fired in fire_all(shard, slices):
+            sizes.append(sum(len(timer.message) for timer in fired.timers))
+            yield fired
+
+    monkeypatch.setattr(type(bench.shard), "fire_all", seen)
+    for number in range(12):
+        schedule_on_expiry(bench.task.s(number, "x" * 20_000), 0, app=bench.app)
+    schedule_on_expiry(bench.task.s("x" * 200_000), 0, app=bench.app)
+    assert bench.fire() == []
+    assert len(bench.queue()) == 13
+    assert len(sizes) >= 4
+    assert sorted(sizes)[-2] <= 100_000
+
+
+def test_of_large_ones_fewer_are_read(bench: Bench) -> None:
+    for _ in range(220):
+        schedule_on_expiry(bench.task.s("x" * 6_000), 0, app=bench.app)
+    time.sleep(0.005)
+    assert len(bench.shard.read_oldest()) == 200
+    assert all(due.record for due in bench.shard.read_oldest())
+
+
+def test_what_a_decoder_refuses_holds_nobody_up(bench: Bench) -> None:
+    """Of a type in a header of its own; the claim makes it a dead letter."""
+    odd = {"headers": {"own": {"__type__": "datetime", "__value__": "2030-01-01"}}}
+    schedule_on_expiry(bench.task.s(1).set(**odd), 0, app=bench.app)
+    [(place, record)] = bench.raw.hgetall(bench.shard.keys.timers).items()
+    assert b'"2030-01-01"' in record
+    bench.raw.hset(bench.shard.keys.timers, place, record.replace(b'"2030-01-01"', b"20300101"))
+    schedule_on_expiry(bench.task.s(2), 0, app=bench.app)
+    assert len(bench.fire()) == 1
+    assert len(bench.queue()) == 1
+
+
 def test_the_script_is_forgotten_meanwhile(bench: Bench) -> None:
     many(bench, 4 * SLICE)
     slices = [bench.due()[start : start + SLICE] for start in range(0, 4 * SLICE, SLICE)]

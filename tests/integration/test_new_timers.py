@@ -128,6 +128,22 @@ def test_an_error_after_what_was_sent_before_is_stored(site: Site) -> None:
     assert site.waiting() == BULK + 3
 
 
+def test_the_iterable_fails_at_a_call_of_its_own(site: Site) -> None:
+    """That is no failure of this one: what it gave until then is scheduled, and told of."""
+    schedule_on_expiry(site.record("taken"), 600, key="taken")
+    told: list[int] = []
+
+    def items() -> Iterator[tuple[Any, int]]:
+        for number in range(BULK + 20):
+            yield site.record(number), 600
+        schedule_on_expiry(site.record("again"), 600, key="taken", if_exists="raise")
+
+    with pytest.raises(TimerExists) as caught:
+        schedule_many_on_expiry(items(), on_result=lambda position, _: told.append(position))
+    assert told == list(range(BULK + 20))
+    assert caught.value.summary.scheduled == BULK + 20 == site.waiting() - 1
+
+
 def test_items_that_come_slowly_don_t_keep_the_others_results(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

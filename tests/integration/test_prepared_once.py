@@ -14,6 +14,7 @@ from kombu import Producer
 from kombu.entity import Exchange, Queue
 
 from celery_redis_expiry.messages import prepare
+from celery_redis_expiry.store import store_of
 from celery_redis_expiry.timer import Claimed, Templated
 from celery_redis_expiry.worker.publishing import Parcel, Publisher
 from tests.servers.redis import RedisServer
@@ -187,3 +188,15 @@ def test_headers_that_rabbitmq_does_not_take(publisher: Publisher, site: Site) -
     spoil(parcels[2], extra={"large": "x" * 200_000})
     assert publish(publisher, parcels[1:]) == ["published", "refused", "published"]
     assert len(arrived(site)) == 3
+
+
+def test_what_follows_upon_a_lost_connection_is_known_to_be_unsent(publisher: Publisher, site: Site) -> None:
+    """A pass publishes several times: those without a guard, those with one, occurrences."""
+    publisher.close()
+    assert publish(publisher, [parcel(site.app.signature("one"), site)]) == ["unsent"]
+    assert arrived(site) == []
+
+
+def test_nothing_claimed_is_nothing_to_prolong(site: Site) -> None:
+    """A claim made ahead may turn out empty."""
+    assert store_of(site.app).prolong("token", [], 1.0) == set()

@@ -169,3 +169,21 @@ def test_who_listens_hears_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_where_connections_change_between_commands_none_are_held(location: Location) -> None:
     assert not can_hold(location)
+
+
+def test_who_has_waited_long_does_not_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to the first attempt may be forgotten by then: asked again, it is another call."""
+    now = [0.0]
+    monkeypatch.setattr(held.time, "monotonic", lambda: now[0])
+    client = Client(TimeoutError(), TimeoutError(), "done twice")
+    connections = Held(client, 3)
+    send = Connection.send_command
+
+    def slowly(self: Connection, *command: Any) -> None:
+        now[0] += held.PATIENCE * 0.6
+        send(self, *command)
+
+    monkeypatch.setattr(Connection, "send_command", slowly)
+    with pytest.raises(TimeoutError):
+        run(connections.execute("a"))
+    assert len(client.given[0].sent) == 2

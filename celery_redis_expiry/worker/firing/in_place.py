@@ -16,7 +16,7 @@ from celery_redis_expiry.template import Template
 from celery_redis_expiry.timer import shown, split_record
 from celery_redis_expiry.worker.firing.eligible import why_not
 from celery_redis_expiry.worker.lanes import Lanes
-from celery_redis_expiry.worker.publishing import BrokerUnavailable, Envelope, NotPlain, Publisher, envelope
+from celery_redis_expiry.worker.publishing import BrokerUnavailable, Envelope, Publisher, envelope
 from celery_redis_expiry.worker.reporting.figures import Figures
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ LOOK_AGAIN, REFUSED = 60.0, 5.0
 ENVELOPES = 2000
 #: Seconds for which what the index tells of is fired before the lanes have their turn.
 TURN = 0.1
+#: Bytes of messages and stored messages that one script gets at most, or those of one timer.
+LARGE = 1_000_000
 OFF = "expiry_fire_in_place is off"
 
 Members = Sequence[tuple[str, bool]]
@@ -117,7 +119,7 @@ class InPlace:
 
     def _fire(self, shard: Shard, dues: Iterable[list[Due]], left: list[tuple[str, bool]]) -> None:
         """Fire slices; what must be claimed is added to what is `left`."""
-        slices = (slice for slice in (self._filled(shard, each, left) for each in dues) if slice)
+        slices = (part for each in dues for part in _cut(self._filled(shard, each, left)))
         first = next(slices, None)
         if first is None:
             return
@@ -153,8 +155,9 @@ class InPlace:
         template, made = known
         try:
             return made.queue, made.fill(template.parts(rest), id, tag)
-        except (ValueError, LookupError) as exc:
-            logger.debug("expiry: the claim makes %s a dead letter: %r", due.member, exc)
+        except Exception as exc:
+            # also what decoders of users' own types raise
+            logger.debug("expiry: %s can't be read, which is for the claim to tell: %r", due.member, exc)
             return "", None
 
     def _envelope(self, shard: Shard, ref: bytes) -> tuple[Template, Envelope] | None:
@@ -166,8 +169,8 @@ class InPlace:
         except BrokerUnavailable as exc:
             logger.debug("expiry: an envelope can't be made now: %s", exc)
             return None
-        except NotPlain as exc:
-            logger.debug("expiry: messages of %s are published: %s", template.content.get("task"), exc)
+        except Exception as exc:  # NotPlain, as a rule
+            logger.debug("expiry: messages of %s are published: %r", template.content.get("task"), exc)
             made = None
         if len(self._envelopes) >= ENVELOPES:
             self._envelopes.clear()
@@ -221,6 +224,21 @@ class InPlace:
             )
         else:
             logger.info("expiry: timers are fired in place", extra=log_fields("in_place"))
+
+
+def _cut(timers: list[Filled]) -> Iterator[list[Filled]]:
+    """In slices that are not too large for one command."""
+    part: list[Filled] = []
+    size = 0
+    for timer in timers:
+        its = len(timer.message) + len(timer.due.record)
+        if part and size + its > LARGE:
+            yield part
+            part, size = [], 0
+        part.append(timer)
+        size += its
+    if part:
+        yield part
 
 
 def _is_older(due: Due) -> bool:

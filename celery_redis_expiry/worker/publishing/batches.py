@@ -38,12 +38,16 @@ class RedisBatches(OneByOne):
         super().__init__(connection, producer)
         self._prepare = prepare
         if type(producer.channel) is Channel:
-            pack_quickly(producer.channel.client)
+            # not `channel.client`, which has a pool of its own
+            with producer.channel.conn_or_acquire() as client:
+                pack_quickly(client)
             producer.channel.pool.disconnect()
             producer.channel.pool.reset()
 
     def ask(self) -> None:
-        self.producer.channel.client.ping()
+        # by a connection that publishes: another one says nothing of it
+        with self.producer.channel.conn_or_acquire() as client:
+            client.ping()
 
     def run_id(self) -> str:
         return str(self.producer.channel.client.info("server")["run_id"])

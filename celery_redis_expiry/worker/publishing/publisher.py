@@ -61,12 +61,12 @@ class Publisher:
                 self.close()
             if self._sender is None:
                 self._open()
+                self._last_used = time.monotonic()
         except BrokerUnavailable:
             raise
         except Exception as exc:
             self.close()
             raise BrokerUnavailable(str(exc) or repr(exc)) from exc
-        self._last_used = time.monotonic()
 
     def _answers(self, sender: OneByOne) -> bool:
         """Whether the connection is alive; one that was idle may have been closed by anybody on its way."""
@@ -81,6 +81,7 @@ class Publisher:
             logger.debug("expiry: the broker connection had died: %r", exc)
             sender.lost = True
             return False
+        self._last_used = time.monotonic()
         return True
 
     def _open(self) -> None:
@@ -184,7 +185,11 @@ class Publisher:
     def publish(self, parcels: list[Parcel], lease: Lease) -> None:
         """Publish recorded messages and settle each. Raises nothing that concerns the broker."""
         sender = self._sender
-        assert sender is not None, "connect() comes before"
+        if sender is None:
+            # lost with what was published before in the same pass
+            for parcel in parcels:
+                parcel.settle("unsent", "the connection was lost before")
+            return
         sender.send([parcel for parcel in parcels if self._prepare(parcel, sender)], lease)
         self._last_used = time.monotonic()
         if sender.lost:
@@ -214,6 +219,7 @@ class Publisher:
                 except Exception:
                     sender.lost = True
             return False
+        self._last_used = time.monotonic()
         return True
 
     def apply(self, parcel: Parcel, lease: Lease) -> None:
