@@ -14,10 +14,10 @@ from celery.schedules import crontab, solar
 from freezegun import freeze_time
 
 from celery_redis_expiry import cancel, get_timer, reschedule, schedule_on_expiry
-from celery_redis_expiry.beat import sync
 from celery_redis_expiry.store import store_of
 from celery_redis_expiry.testing import ExpiryClock, FiredTimer, expiry_clock_of
 from celery_redis_expiry.timer import Undecodable
+from tests.integration.commands import told
 from tests.servers.redis import RedisServer
 
 MORNING = datetime(2030, 1, 1, 6, tzinfo=timezone.utc)
@@ -167,7 +167,7 @@ def test_beat_schedule(clock: ExpiryClock) -> None:
         return {"a": {"task": "note", "args": (label,), "schedule": schedule}}
 
     def synced() -> list[str]:
-        return [each.what for each in sync(clock.app, overlap=False)]
+        return [each["what"] for each in told(clock.app, "sync-beat", "--no-overlap")]
 
     # without celery.backend_cleanup
     clock.app.conf.result_expires = None
