@@ -31,5 +31,5 @@ def install() -> None:
 
 def forget_stores(app: Any) -> None:
     """Make the stores by which they look up an app's timers anew: its settings are others now."""
-    for known in (revoke._lookups, state._glances, sending._paused):
+    for known in (revoke._lookups, state._glances, sending._paused, finished._stores):
         known.pop(app, None)

@@ -14,6 +14,7 @@ from celery import signals, states
 
 from celery_redis_expiry.arguments import app_of
 from celery_redis_expiry.blocking import run
+from celery_redis_expiry.eager import runs_at_once
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.logs import log_fields
 from celery_redis_expiry.messages import AWAITED, NAME
@@ -62,7 +63,7 @@ def finish(task: Any, request: Any, id: Any) -> None:
         return
     try:
         app = app_of(task.app)
-        if app.conf.task_always_eager:
+        if runs_at_once(app):
             return
         if app not in _stores:
             _stores[app] = new_store(app, timeout=TIMEOUT, retries=1)

@@ -18,6 +18,7 @@ from celery_redis_expiry.messages.occurrence import (
     NAME,
     awaited_by,
     occurrence,
+    occurrence_of,
     print_of,
     recurring_content,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "goes_elsewhere",
     "message",
     "occurrence",
+    "occurrence_of",
     "prepare",
     "print_of",
     "producer_of",

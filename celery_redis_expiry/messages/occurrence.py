@@ -91,11 +91,27 @@ def print_of(content: Mapping[str, Any], schedule: Mapping[str, Any], bound: int
     return hashlib.sha256(whole.encode()).hexdigest()[:24]
 
 
-def awaited_by(content: Mapping[str, Any]) -> str | None:
-    """The label of the recurring timer that waits for this message's task to end; None where none does."""
-    arguments = content.get("arguments")
-    headers = arguments.get("headers") if isinstance(arguments, Mapping) else None
-    if not isinstance(headers, Mapping) or not headers.get(AWAITED):
+def occurrence_of(content: Mapping[str, Any]) -> str | None:
+    """The label of the recurring timer whose occurrence this is; None of any other timer, and of a retry."""
+    headers = _headers(content)
+    if content.get("kind") == "canvas":
+        first = next(iter(leaves(content["signature"])), {})
+        headers = (first.get("options") or {}).get("headers") or {}
+    if DUE not in headers or headers.get("retries"):
         return None
     label = headers.get(NAME)
     return label if isinstance(label, str) else None
+
+
+def awaited_by(content: Mapping[str, Any]) -> str | None:
+    """The label of the recurring timer that waits for this message's task to end; None where none does."""
+    headers = _headers(content)
+    label = headers.get(NAME) if headers.get(AWAITED) else None
+    return label if isinstance(label, str) else None
+
+
+def _headers(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of a message, {} where it has none."""
+    arguments = content.get("arguments")
+    headers = arguments.get("headers") if isinstance(arguments, Mapping) else None
+    return headers if isinstance(headers, Mapping) else {}

@@ -36,7 +36,7 @@ local redis = (function(server)
     local seconds = math.floor(micros / 1000000)
     return {string.format('%%.0f', seconds), string.format('%%.0f', micros - seconds * 1000000)}
   end
-  return {call = call, pcall = server.pcall}
+  return {call = call, pcall = server.pcall, sha1hex = server.sha1hex}
 end)(redis)
 """
 #: Before Redis 7 nobody tells when a key expires.
@@ -49,6 +49,14 @@ BY_EXPIRY = "return server.call('PEXPIRETIME', key)"
 
 #: What a clock has to do with, outside of scripts.
 OF_TIME = ("TIME", "PTTL")
+
+#: In fakeredis functions alone have it, scripts do not.
+SHA1 = """
+redis.sha1hex = redis.sha1hex or function(text)
+  local of = python.eval("lambda text: __import__('hashlib').sha1(text).hexdigest().encode()")
+  return of(text)
+end
+"""
 
 #: The JSON of fakeredis takes text alone, where that of Redis takes any bytes, as of members: in there each
 #: byte beyond ASCII stands as the character of its number.
@@ -131,7 +139,7 @@ def _micros() -> int:
 
 
 class _InMemory(_Clocked):
-    before = CLOCK % BY_EXPIRY + CJSON
+    before = CLOCK % BY_EXPIRY + SHA1 + CJSON
 
     @staticmethod
     def _asked(command: Sequence[Any]) -> Sequence[Any]:

@@ -10,14 +10,17 @@ from celery_redis_expiry.blocking import run
 from celery_redis_expiry.changing import tell_cancelled
 from celery_redis_expiry.errors import ExpiryError
 from celery_redis_expiry.keys import new_token
+from celery_redis_expiry.messages import occurrence_of
 from celery_redis_expiry.selection import Selection
 from celery_redis_expiry.settings import Settings
-from celery_redis_expiry.store import Claims, Shard, Store
+from celery_redis_expiry.store import Claims, Recurs, Shard, Store
 from celery_redis_expiry.testing.moving import ProcessClock
 from celery_redis_expiry.testing.own_keys import OwnKeys
 from celery_redis_expiry.testing.running import Here, Worker
 from celery_redis_expiry.testing.seen import FiredTimer, PendingTimer, call_of
 from celery_redis_expiry.timer import LATEST, Claimed, Undecodable, as_datetime, as_ms
+from celery_redis_expiry.worker.recurrence import Recurrence
+from celery_redis_expiry.worker.reporting.figures import Figures
 
 #: How many timers are claimed together, if they are due at the same ms.
 BATCH = 500
@@ -26,6 +29,8 @@ BATCH = 500
 ROUNDING = 500
 #: Seconds of a claim.
 LEASE = 3600.0
+#: Who buries what can't go on, for the dead letters.
+ORIGIN = "expiry_clock"
 #: How often at most something fires in one advance.
 ROUNDS = 100_000
 
@@ -48,6 +53,7 @@ class ExpiryClock:
         self._runner = runner
         self._process = process
         self._own_keys = OwnKeys(app, store)
+        self._recurrence = Recurrence(app, Figures())
         self._advancing = False
 
     def now(self) -> datetime:
@@ -58,7 +64,7 @@ class ExpiryClock:
         """Let time pass, and fire what falls due meanwhile, in the order of due times, each at its time.
 
         What that schedules fires as well, where it is due within the same time: retries with a countdown
-        that becomes a timer, further timers. Nothing sleeps.
+        that becomes a timer, further timers, each occurrence of a recurring one. Nothing sleeps.
 
         Arguments:
             by: how long.
@@ -71,6 +77,7 @@ class ExpiryClock:
             ValueError: time does not go back.
             TypeError: for units that a timedelta does not have.
             NotConfigured: time-machine is not installed, which moves the clock of this process.
+            Undecodable: a recurring timer can't go on, and is a dead letter.
             Whatever a task raises, with `task_eager_propagates`.
         """
         if by is not None and units:
@@ -153,8 +160,8 @@ class ExpiryClock:
                 self._process.move_to(moment)
                 fired += self._fire(due)
         raise RuntimeError(
-            f"something fired {ROUNDS} times, and the clock is still at {self.now()}: does a task schedule "
-            "itself again at once?"
+            f"something fired {ROUNDS} times, and the clock is at {self.now()} only: does a task schedule "
+            "itself again at once? If a recurring timer fires that often, let less time pass in one advance"
         )
 
     def _follow_trigger_keys(self) -> None:
@@ -213,6 +220,24 @@ class ExpiryClock:
             if allowed.called_off and Settings.of(self.app).mark_revoked:
                 tell_cancelled(self.app, [each.id for each in allowed.called_off], "its guard called it off")
             fired += self._run(token, shard, allowed)
+        if claims.recurring:
+            fired += self._recur(shard, claims.recurring)
+        return fired
+
+    def _recur(self, shard: Shard, due: Sequence[Recurs]) -> list[FiredTimer]:
+        """Arm recurring timers for their next instants, and fire their occurrences.
+
+        Raises:
+            Undecodable: one can't go on; it is a dead letter, as in production, and the others have fired.
+        """
+        occurrences, broken = self._recurrence.occurrences(shard, due)
+        token = new_token()
+        buried = shard.claim_broken(broken, token=token, lease=LEASE) if broken else ()
+        for claim in buried:
+            shard.bury(claim, str(claim.stored), ORIGIN)
+        fired = self._fire_of(shard, [member for member, _ in occurrences]) if occurrences else []
+        for claim in buried:
+            raise Undecodable(f"{claim.label} is a dead letter: {claim.stored}")
         return fired
 
     def _run(self, token: str, shard: Shard, claims: Claims) -> list[FiredTimer]:
@@ -237,7 +262,7 @@ class ExpiryClock:
             raise ExpiryError(claim.problem)
         call = call_of(stored.content, self.app)
         state, result = self._runner.run(stored, call, claim.due)
-        name = claim.label if claim.label != stored.id else None
+        name = claim.label if claim.label != stored.id else occurrence_of(stored.content)
         return FiredTimer(
             *(stored.id, name, stored.content["task"], call.args, call.kwargs, call.canvas),
             *(as_datetime(claim.due), state, result),

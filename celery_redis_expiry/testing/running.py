@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import signals, states
+from celery.app.task import Context
 from celery.app.trace import build_tracer
 from celery.exceptions import Retry
 from celery.result import EagerResult, ResultSet
 from celery.utils.nodenames import gethostname
 
 from celery_redis_expiry.eager import at_once
+from celery_redis_expiry.hooks.finished import finish
 from celery_redis_expiry.messages import apply_canvas, message
 from celery_redis_expiry.store import Store
 from celery_redis_expiry.testing.seen import Call
@@ -83,6 +85,9 @@ class Here:
         if isinstance(result, Retry) and result.sig is not None:
             # nearer than what becomes a timer
             state, result = _outcome_of(result.sig.apply(retries=request.get("retries", 0) + 1))
+            if state in states.READY_STATES:
+                # run at once a retry knows no headers, by which the signal tells that an occurrence has ended
+                finish(task, Context(request), stored.id)
         if not request.get("ignore_result") and _in_memory(app):
             app.backend.store_result(stored.id, result, state)
         if state == states.FAILURE and app.conf.task_eager_propagates:

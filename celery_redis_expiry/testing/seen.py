@@ -59,7 +59,8 @@ class FiredTimer:
     """A timer that fired.
 
     Attributes:
-        id, name, task, args, kwargs, canvas: as of a `PendingTimer`.
+        id, name, task, args, kwargs, canvas: as of a `PendingTimer`. An occurrence of a recurring timer has
+            an id of its own, and the name of that timer, or where it has none its id.
         due: when it was due, an aware datetime in UTC.
         state: the state of the task after that, such as `SUCCESS`, `FAILURE` or `RETRY`; None where it is not
             known here: of a canvas that goes on, of a worker in another process.

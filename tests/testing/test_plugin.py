@@ -231,6 +231,10 @@ def test_a_worker_in_a_thread(run: Callable[..., pytest.RunResult]) -> None:
             assert [each.task for each in fired] == ["celery.chain", add.name]
             assert result.get(timeout=10) == 112
 
+            schedule_on_expiry(add.s(2, 2), every=600, overlap=False, key="tick")
+            fired = expiry_clock.advance(minutes=30)
+            assert [(each.name, each.state, each.result) for each in fired] == [("tick", "SUCCESS", 4)] * 3
+
         def test_an_app_without_worker(celery_app, tasks, expiry_clock):
             result = schedule_on_expiry(tasks[1].s(1, 1), seconds=60)
             [fired] = expiry_clock.advance(minutes=1)
