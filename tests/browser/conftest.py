@@ -44,8 +44,8 @@ def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """No longer than a file: while it is there, an event loop runs in this thread, which would be in the way of
-    other files' tests."""
+    """No longer than a file: while it is there, an event loop runs in this thread, and it would be in the way
+    of other files' tests."""
     binary = next(filter(None, map(shutil.which, BINARIES)), None)
     if binary is None:
         missing("no Chromium found: apt-get install chromium")
