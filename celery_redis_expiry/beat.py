@@ -15,11 +15,9 @@ from celery_redis_expiry.changing import cancel_timer
 from celery_redis_expiry.errors import InvalidTimer, StoreUnavailable
 from celery_redis_expiry.messages import Prepared, print_of
 from celery_redis_expiry.recurring import Plan, Recurring, in_words
-from celery_redis_expiry.store import Kept, Shard, Store, calls_of, store_of
+from celery_redis_expiry.store import OWNER, Kept, Shard, Store, calls_of, store_of
 from celery_redis_expiry.timer import Stored
 
-#: Who keeps such timers, see `Plan`.
-OWNER = "beat"
 #: How often an entry is tried anew whose timer fires, or is changed by others, just then.
 ATTEMPTS = 20
 
@@ -110,13 +108,16 @@ class _Sync:
     def remove(self, name: str) -> Change | None:
         """Forget the timer of an entry that is gone; None if it was gone already, or is another's by now."""
         found = self._find(name)
+        ours = found[1] if found is not None and found[1].owner == OWNER else None
         if self._dry:
-            return Change(name, "removed") if found is not None and found[1].owner == OWNER else None
-        removed = False
-        if found is not None and found[1].owner == OWNER:
-            removed = run(cancel_timer(calls_of(self._app), self._app, name, by_name=True))
+            return Change(name, "removed") if ours is not None else None
+        if ours is not None:
+            cancelling = cancel_timer(calls_of(self._app), self._app, name, by_name=True, only=ours.member)
+            if not run(cancelling):
+                # what others made of it meanwhile the next run sees to, by this name
+                return None
         self._store.shards[0].remove_beat_name(name)
-        return Change(name, "removed") if removed else None
+        return Change(name, "removed") if ours is not None else None
 
     def _asked(self, entry: ScheduleEntry) -> Asked:
         lazy = [*(entry.args or ()), *(entry.kwargs or {}).values()]
@@ -163,15 +164,16 @@ class _Sync:
                 )
                 if shard.revise(kept, stored):
                     return "changed"
-            elif self._make(asked, prepared, "replace"):
+            elif self._make(asked, prepared, "replace", kept.member):
                 return "changed"
         raise StoreUnavailable(f"the timer {asked.name!r} is changed by others all the time: run it again")
 
-    def _make(self, asked: Asked, prepared: Prepared, mode: str) -> bool:
-        """Store a timer; False if another was faster."""
+    def _make(self, asked: Asked, prepared: Prepared, mode: str, only: str | None = None) -> bool:
+        """Store a timer, perhaps in place of that `only`; False if another was faster."""
         self._remember(str(asked.name))
         mine = Prepared(prepared.stored, prepared.result, prepared.ignored)
-        id = run(steps.put_recurring(calls_of(self._app), asked._replace(mode=mode), mine, owner=OWNER))
+        asked = asked._replace(mode=mode)
+        id = run(steps.put_recurring(calls_of(self._app), asked, mine, owner=OWNER, only=only))
         return id == prepared.stored.id
 
     def _remember(self, name: str) -> None:

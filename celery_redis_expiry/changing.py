@@ -18,13 +18,16 @@ from celery_redis_expiry.timer import Outcome
 logger = logging.getLogger(__name__)
 
 
-async def cancel_timer(calls: Calls, app: Any, target: str, *, by_name: bool) -> bool:
+async def cancel_timer(
+    calls: Calls, app: Any, target: str, *, by_name: bool, only: str | None = None
+) -> bool:
     """Forget a waiting timer: True if it was waiting and will not fire.
 
     Arguments:
         by_name: whether `target` may be a name, and not only a task id.
+        only: see `Calls.cancel`.
     """
-    id = await calls.cancel(target, by_name=by_name)
+    id = await calls.cancel(target, by_name=by_name, only=only)
     if id is not None and (app.conf.task_send_sent_event or Settings.of(app).mark_revoked):
         await calls.link.aside(tell_cancelled, app, [id])
     return id is not None

@@ -76,11 +76,14 @@ async def put(calls: Calls, asked: Asked, prepared: Prepared) -> str:
     return outcome.id
 
 
-async def put_recurring(calls: Calls, asked: Asked, prepared: Prepared, owner: str = "") -> str:
+async def put_recurring(
+    calls: Calls, asked: Asked, prepared: Prepared, owner: str = "", only: str | None = None
+) -> str:
     """Store a recurring timer; the id of that which has the name now.
 
     Arguments:
         owner: see `Plan`.
+        only: see `timer.Request`; "" is returned where another was kept.
     """
     assert asked.every is not None
     content, bound = prepared.stored.content, bound_of(asked)
@@ -96,7 +99,8 @@ async def put_recurring(calls: Calls, asked: Asked, prepared: Prepared, owner: s
         when = f"={first}"
     state = State(int(when[1:]))
     prepared.stored = Stored(prepared.stored.id, content, recurring=Recurring(plan, state))
-    [outcome] = await calls.schedule([request_of(prepared, asked._replace(when=when))])
+    request = request_of(prepared, asked._replace(when=when))
+    [outcome] = await calls.schedule([request._replace(only=only)])
     outcome.raise_for_status()
     return outcome.id
 

@@ -288,6 +288,7 @@ class Request(NamedTuple):
             in one call all lie in one queue, among the same places. None for all others.
         token: of the call, the same for all of its requests; who repeats the very call, a week later at the
             latest, gets the first answer. "" for a call that is repeated after a lost reply only.
+        only: the member of the timer that it may replace, another is kept; None for whichever has the name.
     """
 
     stored: Stored | None
@@ -298,6 +299,7 @@ class Request(NamedTuple):
     max_wait: int | None = None
     lying: Lying | None = None
     token: str = ""
+    only: str | None = None
 
     @property
     def label(self) -> str:

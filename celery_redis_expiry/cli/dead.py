@@ -11,6 +11,7 @@ import click
 
 from celery_redis_expiry import iter_dead_letters
 from celery_redis_expiry.cli.base import (
+    FAILED,
     Command,
     Group,
     argument,
@@ -23,6 +24,7 @@ from celery_redis_expiry.cli.base import (
 )
 from celery_redis_expiry.cli.details import known, say
 from celery_redis_expiry.cli.texts import letter_told, moment
+from celery_redis_expiry.errors import TimerExists
 from celery_redis_expiry.timer import DeadLetter, shown
 
 
@@ -98,14 +100,28 @@ def choosing(command: Any) -> Any:
 @dead.command(
     cls=Command,
     examples=("dead retry referral:42", "dead retry --task 'shop.*'", "dead retry --all"),
-    failed="one of TIMERS is no dead letter, and none was retried; or Redis can't be reached",
+    failed="one of TIMERS is no dead letter, and none was retried; one recurs, and another has its name by "
+    "now (the others were retried); or Redis can't be reached",
 )
 @choosing
 @click.pass_context
 def retry(ctx: click.Context, /, as_json: bool, **chosen: Any) -> None:
     """Fire dead letters again, now. TIMERS are names or task ids."""
-    done = _apply(ctx, "retrying", store(ctx).retry, **chosen)
+    taken = []
+
+    def again(letter: DeadLetter) -> bool:
+        try:
+            return store(ctx).retry(letter)
+        except TimerExists as exc:
+            taken.append(f"{letter.label}: {exc}")
+            return False
+
+    done = _apply(ctx, "retrying", again, **chosen)
     say_json(ctx, {"retried": done}) if as_json else ctx.obj.echo(f"{done} wait again, due now")
+    for each in taken:
+        ctx.obj.error(each)
+    if taken:
+        ctx.exit(FAILED)
 
 
 @dead.command(

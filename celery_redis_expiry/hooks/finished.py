@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import signals, states
+from celery.exceptions import Reject
 
 from celery_redis_expiry.arguments import app_of
 from celery_redis_expiry.blocking import run
@@ -34,9 +35,16 @@ def install() -> None:
     signals.task_failure.connect(_lost, weak=False, dispatch_uid="celery-redis-expiry")
 
 
-def _ran(sender: Any = None, task_id: Any = None, task: Any = None, state: Any = None, **_: Any) -> None:
-    # a retry is the same task, which comes again
-    if state != states.RETRY:
+def _ran(
+    sender: Any = None,
+    task_id: Any = None,
+    task: Any = None,
+    state: Any = None,
+    retval: Any = None,
+    **_: Any,
+) -> None:
+    # what is retried, or rejected into its queue again, is the same task, which comes again
+    if state != states.RETRY and not (isinstance(retval, Reject) and retval.requeue):
         finish(task, getattr(task, "request", None), task_id)
 
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from celery_redis_expiry.connections import RETRIES, TIMEOUT, Location, locate
 from celery_redis_expiry.store.async_link import AsyncLink
-from celery_redis_expiry.store.beat import Kept
+from celery_redis_expiry.store.beat import OWNER, Kept
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
 from celery_redis_expiry.store.clocked import AsyncClockedLink, AsyncMemoryLink, ClockedLink, MemoryLink
@@ -27,6 +27,7 @@ from celery_redis_expiry.store.workers import Look
 
 __all__ = [
     "OLDEST",
+    "OWNER",
     "RECHECK_MS",
     "SLICE",
     "AnyLink",

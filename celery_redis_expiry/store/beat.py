@@ -9,6 +9,9 @@ from celery_redis_expiry.keys import handle, place, text
 from celery_redis_expiry.store.base import ShardBase
 from celery_redis_expiry.timer import Stored, Undecodable
 
+#: Who keeps such timers, see `Plan`.
+OWNER = "beat"
+
 
 @dataclass(frozen=True)
 class Kept:

@@ -155,13 +155,17 @@ class Calls(Agreement):
         outcome.raise_for_status()
         return None if outcome.status in ("missing", "claimed") else outcome
 
-    async def cancel(self, target: str, *, by_name: bool = True) -> str | None:
-        """Forget a waiting timer: its task id if it was waiting and will not fire, else None."""
+    async def cancel(self, target: str, *, by_name: bool = True, only: str | None = None) -> str | None:
+        """Forget a waiting timer: its task id if it was waiting and will not fire, else None.
+
+        Arguments:
+            only: its member, where no other that has the name by now is meant.
+        """
         await self.permit("producer")
         token = new_token()
         for _ in range(CONTENTION):
             shard, found = await self._find(target, by_name)
-            if found is None:
+            if found is None or only not in (None, found):
                 return None
             shards = await self.shards()
             with self.recut(shards) as current:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from kombu.utils.json import loads
 
 from celery_redis_expiry.content import told
+from celery_redis_expiry.errors import TimerExists
 from celery_redis_expiry.keys import handle, label_of, member_of, new_token, place, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
+from celery_redis_expiry.store.beat import OWNER
 from celery_redis_expiry.timer import DeadLetter, Stored, Undecodable, as_datetime, as_ms, shown
 
 
@@ -64,8 +66,15 @@ class DeadLetters(ShardBase):
             self._letter(member_of(flat[i]), float(flat[i + 1]), flat[i + 2]) for i in range(0, len(flat), 3)
         ]
 
-    def retry(self, letter: DeadLetter) -> bool:
-        """Make a dead letter a timer again, due at once; False if there is none."""
+    def retry(self, letter: DeadLetter, remember: Callable[[str], None]) -> bool:
+        """Make a dead letter a timer again, due at once; False if there is none.
+
+        Arguments:
+            remember: is told the name first where sync-beat keeps the timer, which may have forgotten it.
+
+        Raises:
+            TimerExists: it recurs, and another timer waits under its name.
+        """
         k = self.keys
         label = label_of(letter.member)
         with self._translated():
@@ -73,12 +82,18 @@ class DeadLetters(ShardBase):
             [stored] = self._decoded([(letter.member, record)])
             id = stored.id if isinstance(stored, Stored) else label
             name = label if label != id else ""
-            return bool(
-                self._scripts.retry(
-                    keys=[k.due, k.names, k.ids, k.dead, k.reasons, k.answer(new_token())],
-                    args=[k.wake, REMEMBER_MS, handle(letter.member), name, id],
-                )
+            if isinstance(stored, Stored) and stored.recurring and stored.recurring.plan.owner == OWNER:
+                remember(label)
+            answer = self._scripts.retry(
+                keys=[k.due, k.timers, k.names, k.ids, k.parked, k.dead, k.reasons, k.answer(new_token())],
+                args=[k.wake, REMEMBER_MS, handle(letter.member), name, id],
             )
+        if answer == -1:
+            raise TimerExists(
+                f"another timer waits under the name {shown(label)}, and both would recur: cancel that one, "
+                "or discard this dead letter"
+            )
+        return bool(answer)
 
     def discard(self, letter: DeadLetter) -> bool:
         """Forget a dead letter for good; False if there is none."""

@@ -161,9 +161,13 @@ class Operators(Cut):
         return heapq.merge(*each, key=attrgetter("buried"), reverse=True)
 
     def retry(self, letter: DeadLetter) -> bool:
-        """Make a dead letter a timer again, due at once; False if there is none."""
+        """Make a dead letter a timer again, due at once; False if there is none.
+
+        Raises:
+            TimerExists: it recurs, and another timer waits under its name.
+        """
         self.permit("operator")
-        return self.shards[letter.shard].retry(letter)
+        return self.shards[letter.shard].retry(letter, self.shards[0].add_beat_name)
 
     def discard(self, letter: DeadLetter) -> bool:
         """Forget a dead letter for good; False if there is none."""

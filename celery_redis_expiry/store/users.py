@@ -62,7 +62,7 @@ class Users(Adding):
             return added
         outcomes: list[Outcome | None] = [None] * len(requests)
         todo = list(range(len(requests)))
-        expected: dict[int, str] = {}
+        expected = {i: request.only for i, request in enumerate(requests) if request.only is not None}
         plain: set[int] = set()
         for _ in range(CONTENTION):
             answers = await self._schedule_once(
@@ -70,7 +70,9 @@ class Users(Adding):
             )
             again = []
             for i, (status, due, now_current, id, replaced) in zip(todo, answers, strict=True):
-                if status == "again":
+                if status == "again" and requests[i].only is not None:
+                    outcomes[i] = Outcome("kept", as_ms(due), now_current, id, "")
+                elif status == "again":
                     expected[i] = now_current
                     again.append(i)
                 elif status == "plain":

@@ -145,7 +145,7 @@ class Dispatcher(Loop):
         """Fire in place what can be; claim, publish, ack the rest.
 
         Returns:
-            Whether some of what was claimed is in the index again.
+            Whether some of what was claimed is in the index again, or due anew.
         """
         if batch.asked:
             return self._see_through(batch)
@@ -174,10 +174,12 @@ class Dispatcher(Loop):
             lease = Lease(self._store, token, allowed, self._lease, began)
             gave_back |= self._publish(token, allowed, lease)
         if claims.recurring:
-            gave_back |= self._recur(batch.shard, claims.recurring)
+            self._recur(batch.shard, claims.recurring)
+            # it keeps its member: what told of its next instant meanwhile was taken for this one
+            gave_back = True
         return gave_back
 
-    def _recur(self, shard: int, due: Sequence[Recurs]) -> bool:
+    def _recur(self, shard: int, due: Sequence[Recurs]) -> None:
         """Arm recurring timers anew, and dispatch their occurrences: from there on timers like any other."""
         where = self._store.shards[shard]
         occurrences, broken = self._recurrence.occurrences(where, due)
@@ -185,7 +187,8 @@ class Dispatcher(Loop):
             token = new_token()
             for claim in where.claim_broken(broken, token=token, lease=self._lease):
                 self._settler.bury(claim, str(claim.stored))
-        return bool(occurrences) and self._dispatch(Batch(shard, occurrences))
+        if occurrences:
+            self._dispatch(Batch(shard, occurrences))
 
     def _look_ahead(self) -> None:
         """Let the next batch be claimed while this one is published; in place nothing is waited for."""

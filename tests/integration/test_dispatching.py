@@ -256,3 +256,27 @@ def test_what_redis_does_not_answer_is_left_to_the_index(worker: Worker) -> None
     worker.dispatcher._settler._acked_again = 0
     worker.dispatcher._settler.ack_again()
     assert worker.counts() == (0, 0)
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_recurring_timer_is_looked_for_again_after_its_pass(worker: Worker, overlap: bool) -> None:
+    """What tells of its next instant during the pass finds it taken: it has the same member."""
+    made = schedule_on_expiry(worker.task.s("r"), 0, every=0.1, key="r", overlap=overlap)
+    [member] = worker.due(1)
+    told: list[str] = []
+
+    def tell(lease: Lease) -> None:
+        eventually(lambda: member in dict(worker.shard.look("test", limit=10, parked=0).due))
+        worker.lanes.fire(0, member)
+        worker.pace.keep()
+        told.append(member)
+
+    worker.broker.meanwhile = tell
+    worker.lanes.fire(0, member)
+    hungry: list[set[str]] = []
+    worker.dispatcher.hungry = lambda shard, after=0.0: hungry.append(worker.lanes.known(shard, [member]))
+    worker.dispatcher.one_pass()
+    assert (len(told), len(worker.broker.got)) == (1, 1)
+    assert not worker.lanes.wait(0), "nobody knows of it any more"
+    assert hungry[-1:] == [set()], "asked for when it is not taken any more"
+    made.cancel()

@@ -12,8 +12,11 @@ from celery_redis_expiry import cancel, get_timer, reschedule, schedule_many_on_
 from celery_redis_expiry.blocking import run
 from celery_redis_expiry.messages import prepare
 from celery_redis_expiry.store import Delivery, Note, new_store, store_of
+from celery_redis_expiry.worker.bounds import Bounds
+from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.recurrence import Recurrence
 from celery_redis_expiry.worker.reporting.figures import Figures
+from celery_redis_expiry.worker.settler import Settler
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 from tests.servers.resp import Command
@@ -124,6 +127,26 @@ def occurrence(site: Site) -> None:
     assert site.stored() == NAMED
 
 
+def dead_letter(site: Site) -> None:
+    """An expiry worker's: it is counted, and the next occurrence does not wait for it."""
+    made = schedule_on_expiry(site.record(1), 0, every=600, key="mine")
+    planned = made.due
+    assert planned is not None
+    eventually(lambda: site.now() > planned.timestamp() + 0.001, what="its time")
+    store = store_of(site.app)
+    shard, figures = store.shards[0], Figures()
+    due = shard.claim([(str(shard.find("mine")), False)], token="first", lease=60).recurring
+    occurrences, _ = Recurrence(site.app, figures).occurrences(shard, due)
+    [claim] = shard.claim(occurrences, token="second", lease=60)
+    assert site.redis.get(site.key("running:mine"))
+    settler = Settler(store, Lanes(1), "worker", Bounds(10, 86400), figures)
+    settler.bury(claim, "no queue takes it")
+    assert not site.redis.get(site.key("running:mine"))
+    assert (figures.snapshot().buried, site.dead()) == (1, 1)
+    # another's
+    assert not store.bury(claim, "another reason", "worker")
+
+
 def look_up(site: Site) -> None:
     timer = get_timer("there", app=site.app)
     assert timer is not None
@@ -154,6 +177,7 @@ CALLS: dict[str, Callable[[Site], None]] = {
         take_back,
         recurring,
         occurrence,
+        dead_letter,
         look_up,
         many,
     )

@@ -14,6 +14,7 @@ from celery_redis_expiry import (
     InvalidTimer,
     RecurringTimer,
     Timer,
+    TimerExists,
     cancel,
     get_timer,
     iter_timers,
@@ -25,7 +26,7 @@ from celery_redis_expiry.blocking import run
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.messages import awaited_by
 from celery_redis_expiry.store import Claims, Shard, store_of
-from celery_redis_expiry.timer import Claimed, Stored
+from celery_redis_expiry.timer import Claimed, DeadLetter, Stored
 from celery_redis_expiry.worker.bounds import Bounds
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.recurrence import Recurrence
@@ -359,6 +360,32 @@ def test_one_that_can_not_go_on_becomes_a_dead_letter(site: Site, shard: Shard) 
     assert store_of(site.app).retry(letter)
     wait_due(site, timer(site).due)  # type: ignore[arg-type]
     assert len(fire(site, shard)) == 1
+
+
+def bury_recurring(site: Site, shard: Shard) -> DeadLetter:
+    wait_due(site, timer(site).due)  # type: ignore[arg-type]
+    [broken] = claim(shard, member_of(site, shard)).recurring
+    [claimed] = shard.claim_broken({broken: "no schedule"}, token="token", lease=60)
+    assert shard.bury(claimed, "no schedule", "worker")
+    [letter] = store_of(site.app).dead_letters()
+    return letter
+
+
+def test_a_dead_letter_whose_name_another_has_by_now_stays_one(site: Site, shard: Shard) -> None:
+    """Both would recur for ever, and only one of them could be cancelled by name."""
+    recurring(site, seconds=0)
+    letter = bury_recurring(site, shard)
+    second = recurring(site)
+    with pytest.raises(TimerExists, match="another timer waits under the name report"):
+        store_of(site.app).retry(letter)
+    refused = expiry(site.app, "dead", "retry", NAME, code=1)
+    assert "another timer waits under the name report" in refused.stderr
+    assert "0 wait again" in refused.stdout
+    assert (site.waiting(), site.dead()) == (1, 1)
+    second.cancel()
+    assert told(site.app, "dead", "retry", NAME) == [{"retried": 1}]
+    assert timer(site).id == letter.id
+    assert (site.waiting(), site.dead()) == (1, 0)
 
 
 def test_a_full_redis_fires(redis_server: RedisServer, site: Site, shard: Shard) -> None:

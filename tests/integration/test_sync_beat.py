@@ -13,13 +13,14 @@ from celery.beat import BeatLazyFunc
 from celery.schedules import crontab, schedule
 
 from celery_redis_expiry import Timer, cancel, get_timer, reschedule, schedule_on_expiry
-from celery_redis_expiry.beat import Change, sync
+from celery_redis_expiry.beat import Change, _Sync, sync
 from celery_redis_expiry.store import Kept, store_of
 from celery_redis_expiry.timer import Stored
 from tests.integration.commands import expiry
 from tests.integration.commands import told as told_by
 from tests.servers.redis import RedisServer
 from tests.site import Site
+from tests.waiting import eventually
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "nightly": {"task": "ledger.record", "schedule": crontab(hour=4, minute=0), "args": ("n",)},
@@ -155,6 +156,56 @@ def test_timers_of_users_own_are_left_alone(site: Site) -> None:
     del site.app.conf.beat_schedule["nightly"]
     assert "nightly" not in told(site)
     assert timer(site, "nightly").every is None
+
+
+@pytest.mark.parametrize("what", ["removed", "changed"])
+def test_who_takes_the_name_meanwhile_keeps_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Between finding its own timer and acting on it."""
+    told(site)
+    if what == "removed":
+        del site.app.conf.beat_schedule["often"]
+    else:
+        site.app.conf.beat_schedule["often"] = {**SCHEDULE["often"], "schedule": 600}
+    find, mine = _Sync._find, []
+
+    def slowly(self: _Sync, name: str) -> Any:
+        found = find(self, name)
+        if name == "often" and not mine:
+            mine.append(schedule_on_expiry(site.record("mine"), 900, key="often"))
+        return found
+
+    monkeypatch.setattr(_Sync, "_find", slowly)
+    assert told(site).get("often") == (None if what == "removed" else "refused")
+    assert timer(site, "often").id == mine[0].id
+    # and the next run forgets the name
+    assert "often" in store_of(site.app).shards[0].beat_names()
+    site.app.conf.beat_schedule.pop("often", None)
+    assert "often" not in told(site)
+    assert "often" not in store_of(site.app).shards[0].beat_names()
+    assert timer(site, "often").id == mine[0].id
+
+
+def test_a_retried_dead_letter_is_kept_again(site: Site) -> None:
+    """Its entry went while it was one, and its name was forgotten."""
+    told(site)
+    assert reschedule("often", seconds=0, app=site.app)
+    due = timer(site, "often").due
+    assert due is not None
+    eventually(lambda: site.now() > due.timestamp() + 0.001, what="its time")
+    store = store_of(site.app)
+    shard = store.home("often")
+    [broken] = shard.claim([(str(shard.find("often")), False)], token="first", lease=60).recurring
+    [claimed] = shard.claim_broken({broken: "why not"}, token="second", lease=60)
+    assert shard.bury(claimed, "why not", "worker")
+    del site.app.conf.beat_schedule["often"]
+    assert "often" not in told(site)
+    assert "often" not in store.shards[0].beat_names()
+    [letter] = store.dead_letters()
+    assert store.retry(letter)
+    assert told(site)["often"] == "removed"
+    assert get_timer("often", app=site.app) is None
 
 
 def test_a_crash_in_the_middle_is_made_up_for(site: Site) -> None:
