@@ -66,7 +66,7 @@ class DeadLetters(ShardBase):
             self._letter(member_of(flat[i]), float(flat[i + 1]), flat[i + 2]) for i in range(0, len(flat), 3)
         ]
 
-    def retry(self, letter: DeadLetter, remember: Callable[[str], None]) -> bool:
+    def retry(self, letter: DeadLetter, remember: Callable[[str], None] = lambda name: None) -> bool:
         """Make a dead letter a timer again, due at once; False if there is none.
 
         Arguments:
