@@ -220,11 +220,13 @@ class Model:
         return timer is not None
 
     def bury(self, member: str, token: str) -> bool:
+        """The reason is always the same: so a dead letter answers as if a reply had been lost."""
         timer = self.held(member, token)
-        if timer:
-            self._unpoint(timer)
-            timer.home, timer.score, timer.claim = "dead", self.now, None
-        return timer is not None
+        if timer is None:
+            return member in self.timers and self.timers[member].home == "dead"
+        self._unpoint(timer)
+        timer.home, timer.score, timer.claim = "dead", self.now, None
+        return True
 
     # -- operators
 

@@ -68,7 +68,7 @@ class Repeating:
     nothing the second time: the first counts there, and that the repetition changed nothing.
     """
 
-    COUNTS = ("ack", "release", "bury", "recover")
+    COUNTS = ("ack", "release", "recover")
 
     def __init__(self, link: Link) -> None:
         self._call = link.call
