@@ -93,7 +93,8 @@ def test_each_loop_has_its_own_connections_and_closes_them(site: Site) -> None:
 
     before = connections(site)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        for what in (ResourceWarning, RuntimeWarning):
+            warnings.simplefilter("error", what)
         assert [asyncio.run(life("a")), asyncio.run(life("b"))] == [["a"], ["b"]]
         found: list[Any] = []
         threads = [
