@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery.app.utils import Settings as Conf
+
+#: Whether a name with the prefix comes before what was changed under the name alone, as before Celery 5.7.
+NAME_FIRST = Conf({"probed": "changed"}, [{"P_PROBED": "configured"}], prefix="P_")["probed"] == "configured"
 
 #: By app: its settings, with the prefix that their names had, and how each name may be spelled.
 _spellings: WeakKeyDictionary[Any, tuple[Any, Any, dict[str, tuple[str, ...]]]] = WeakKeyDictionary()
@@ -27,15 +31,21 @@ def setting(app: Any, name: str) -> Any:
     spelled = known[2].get(name)
     if spelled is None:
         spelled = known[2][name] = tuple(map(conf._key, conf._to_keys(name)))
-    for mapping in conf.maps:
+    maps = conf.maps
+    places = [(each, key) for key in spelled for each in maps] if NAME_FIRST else product(maps, spelled)
+    for mapping, key in places:
         if type(mapping) is dict:
-            for key in spelled:
-                if key in mapping:
-                    return mapping[key]
+            if key in mapping:
+                return mapping[key]
         else:
-            for key in spelled:
-                try:
-                    return mapping[key]
-                except KeyError:
-                    pass
+            try:
+                return mapping[key]
+            except KeyError:
+                pass
     return conf[name]
+
+
+def spellings(app: Any, name: str) -> list[str]:
+    """All names under which Celery looks for a setting of an app."""
+    conf = app.conf
+    return list(dict.fromkeys(map(conf._key, conf._to_keys(name))))

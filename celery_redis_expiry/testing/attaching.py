@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery_redis_expiry import hooks
+from celery_redis_expiry.conf import spellings
 from celery_redis_expiry.connections import MEMORY, forget_memory
 from celery_redis_expiry.eager import keeping
 from celery_redis_expiry.errors import NotConfigured
@@ -79,8 +80,10 @@ def expiry_clock_of(app: Any, *, redis_url: str = "memory://", run: str = "here"
 
 @contextmanager
 def _configured(app: Any, settings: dict[str, Any]) -> Iterator[None]:
-    before = {name: app.conf.get(name) for name in settings}
-    app.conf.update(settings)
+    # by all their names: one with a prefix, as in Django's settings, comes first in some releases of Celery
+    named = {key: value for name, value in settings.items() for key in spellings(app, name)}
+    before = {key: app.conf.get(key) for key in named}
+    app.conf.update(named)
     try:
         yield
     finally:

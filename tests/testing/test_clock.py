@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -369,3 +370,13 @@ def test_nothing_is_left(project: Project, where: str, shared_redis: Callable[..
     # the calls are as they were: what is scheduled runs at once
     assert schedule_on_expiry(project.s(2), DAY).get() == 2
     assert abs(datetime.now(timezone.utc) - project.began) < timedelta(minutes=5)
+
+
+def test_an_app_whose_settings_have_a_prefix() -> None:
+    """As Django's: its Redis is not come near to, and it is configured as before afterwards."""
+    app = Celery("prefixed", broker="memory://", set_as_current=False)
+    app.config_from_object(SimpleNamespace(X_EXPIRY_REDIS_URL="redis://127.0.0.1:1/0"), namespace="X")
+    with expiry_clock_of(app) as clock:
+        schedule_on_expiry(app.signature("one"), 60, app=app)
+        assert len(clock.pending()) == 1
+    assert app.conf.expiry_redis_url == "redis://127.0.0.1:1/0"
