@@ -72,6 +72,12 @@ def expiry_clock_of(app: Any, *, redis_url: str = "memory://", run: str = "here"
         process = ProcessClock()
         until.callback(process.close)
         store = store_of(app)
+        if store.namespace != name or (in_memory and store.location.memory != name):
+            # before Celery 5.7 what an object says under names with a prefix comes first
+            raise NotConfigured(
+                "the app's settings can't be overridden for the test: where they come from, expiry_redis_url "
+                "must be left out, and expiry_namespace too, while tests run"
+            )
         until.callback(forget_memory, name) if in_memory else until.callback(_clean, store)
         # whatever is wrong with it is better known now
         store.now()

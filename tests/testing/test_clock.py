@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,8 @@ from celery_redis_expiry import (
     schedule_many_on_expiry,
     schedule_on_expiry,
 )
+from celery_redis_expiry.conf import NAME_FIRST
+from celery_redis_expiry.errors import NotConfigured
 from celery_redis_expiry.testing import ExpiryClock, FiredTimer, expiry_clock_of
 from tests.servers.cluster import RedisCluster
 from tests.servers.redis import RedisServer
@@ -374,9 +377,12 @@ def test_nothing_is_left(project: Project, where: str, shared_redis: Callable[..
 
 def test_an_app_whose_settings_have_a_prefix() -> None:
     """As Django's: its Redis is not come near to, and it is configured as before afterwards."""
-    app = Celery("prefixed", broker="memory://", set_as_current=False)
-    app.config_from_object(SimpleNamespace(X_EXPIRY_REDIS_URL="redis://127.0.0.1:1/0"), namespace="X")
-    with expiry_clock_of(app) as clock:
+    app = Celery("prefixed", set_as_current=False)
+    nowhere, broker = "redis://127.0.0.1:1/0", "memory://"
+    settings: Any = SimpleNamespace(CELERY_EXPIRY_REDIS_URL=nowhere, CELERY_BROKER_URL=broker)
+    app.config_from_object(settings, namespace="CELERY")
+    told = pytest.raises(NotConfigured, match="expiry_redis_url") if NAME_FIRST else nullcontext()
+    with told, expiry_clock_of(app) as clock:
         schedule_on_expiry(app.signature("one"), 60, app=app)
         assert len(clock.pending()) == 1
-    assert app.conf.expiry_redis_url == "redis://127.0.0.1:1/0"
+    assert app.conf.expiry_redis_url == nowhere
