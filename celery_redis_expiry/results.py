@@ -22,9 +22,14 @@ class _Timed:
     app: Any
 
     @property
+    def _target(self) -> dict[str, Any]:
+        """Which timer it is, for calls that look one up."""
+        return {"target": self.id, "by_name": False}
+
+    @property
     def timer(self) -> Timer | None:
         """The timer, or None once it fired or was cancelled."""
-        return run(calls_of(self.app).get(self.id, by_name=False))
+        return run(calls_of(self.app).get(**self._target))
 
     @property
     def due(self) -> datetime | None:
@@ -40,12 +45,12 @@ class _Timed:
 
     def cancel(self) -> bool:
         """Forget the timer: True if it was waiting and will not fire."""
-        return run(cancel_timer(calls_of(self.app), self.app, self.id, by_name=False))
+        return run(cancel_timer(calls_of(self.app), self.app, **self._target))
 
     def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
         """Give the timer another due time: True if it was there. See `reschedule`."""
         when = checked_when(seconds, at, self.app)
-        return run(move_timer(calls_of(self.app), self.app, self.id, when, by_name=False))
+        return run(move_timer(calls_of(self.app), self.app, when=when, **self._target))
 
 
 class ScheduledResult(_Timed, AsyncResult):
@@ -75,8 +80,11 @@ class ScheduledGroupResult(_Timed, WaitingGroupResult):
         )
 
 
-class RecurringTimer:
+class RecurringTimer(_Timed):
     """A timer that fires again and again, as `schedule_on_expiry(…, every=…)` returns it.
+
+    Its due time is that of the next occurrence, and that is what `reschedule` moves: the schedule stays.
+    `cancel` ends it; an occurrence that is being published is published.
 
     Attributes:
         id: of the timer. No task runs under it: each occurrence has a task id of its own.
@@ -98,30 +106,8 @@ class RecurringTimer:
         return self.name or self.id
 
     @property
-    def timer(self) -> Timer | None:
-        """The timer as it is now, its schedule and what it did with it; None once cancelled."""
-        return run(calls_of(self.app).get(self.label))
-
-    @property
-    def due(self) -> datetime | None:
-        """When it fires next, aware, UTC; None once cancelled, or while parked."""
-        timer = self.timer
-        return timer.due if timer else None
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds until then; None once cancelled, or while parked."""
-        timer = self.timer
-        return timer.remaining if timer else None
-
-    def cancel(self) -> bool:
-        """Forget the timer: True if it was there. An occurrence that is being published is published."""
-        return run(cancel_timer(calls_of(self.app), self.app, self.label, by_name=True))
-
-    def reschedule(self, seconds: float | timedelta | None = None, *, at: datetime | None = None) -> bool:
-        """Give its next occurrence another time; its schedule stays. True if it was there."""
-        when = checked_when(seconds, at, self.app)
-        return run(move_timer(calls_of(self.app), self.app, self.label, when, by_name=True))
+    def _target(self) -> dict[str, Any]:
+        return {"target": self.label, "by_name": True}
 
 
 def scheduled(prepared: Prepared, app: Any, id: str) -> ScheduledResult | ScheduledGroupResult:
