@@ -31,8 +31,8 @@ def test_every_promise_is_kept(tmp_path: Path) -> None:
     report = run(setting, tmp_path, gap=1.5)
     print(table(report))
     assert not report.ours.broken
-    # some seeds fill the store, or cut it off, for half of the time, and what is refused then is no timer
-    assert report.ours.executed > setting.timers / 4
+    # what a full store refused is no timer
+    assert report.ours.executed > (setting.timers - report.ours.fates.get("refused", 0)) / 2
 
 
 @pytest.mark.timeout(200)
@@ -44,8 +44,8 @@ def test_every_promise_is_kept_in_place(tmp_path: Path) -> None:
     report = run(setting, tmp_path, kinds=IN_PLACE, gap=1.0)
     print(table(report))
     assert not report.ours.broken
-    # some seeds fill the store, or cut it off, for half of the time, and what is refused then is no timer
-    assert report.ours.executed > setting.timers / 4
+    # what a full store refused is no timer
+    assert report.ours.executed > (setting.timers - report.ours.fates.get("refused", 0)) / 2
 
 
 @pytest.mark.timeout(120)
