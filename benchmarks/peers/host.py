@@ -48,8 +48,8 @@ def obey(adapter: Adapter, command: dict[str, Any]) -> dict[str, Any]:
     """One command: `schedule` these items, `fill` with so many, `send` so many, `enqueue` one."""
     do = command["do"]
     started = time.perf_counter()
+    adapter.queue = command.get("queue") or adapter.place.queue
     if do == "schedule":
-        adapter.queue = command.get("queue") or adapter.place.queue
         _ways(adapter)[command["way"]]([(label, at) for label, at in command["items"]])
         return {"seconds": time.perf_counter() - started, "done": len(command["items"])}
     if do == "fill":
