@@ -6,16 +6,18 @@ The messages are made beforehand, each of a stored message; where another lies t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from celery_redis_expiry.blocking import run
-from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, handle, member_of, new_token, text
+from celery_redis_expiry.keys import COMPACT, HANDLE, PLACE, Keys, handle, member_of, new_token, text
 from celery_redis_expiry.store.base import REMEMBER_MS, ShardBase
-from celery_redis_expiry.store.line import Call, answers
+from celery_redis_expiry.store.line import Call, Line, line
 from celery_redis_expiry.template import Template
 
 #: How many timers one script may fire: it holds Redis for as long as they take.
@@ -93,19 +95,9 @@ class Firing(ShardBase):
 
     def read_oldest(self) -> list[Due]:
         """What the index says is due: the `OLDEST`, and where there are more, before them, the `NEWEST`."""
+        keys, args = _read_call(self.keys)
         with self._translated():
-            told = self._scripts.oldest(keys=[self.keys.due, self.keys.timers], args=[OLDEST, NEWEST])
-        lengths, places, records = told
-        found: list[Due] = []
-        ends = map(int, lengths.split())
-        at = place_at = 0
-        for place_length, length in zip(ends, ends, strict=True):
-            place = places[place_at : place_at + place_length]
-            record = records[at : at + length]
-            at, place_at = at + length, place_at + place_length
-            own = place + record[1 : 1 + HANDLE - PLACE] if place.startswith(COMPACT) else place
-            found.append(Due(member_of(own), own, False, record))
-        return found
+            return _read(self._scripts.oldest(keys=keys, args=args))
 
     def fire(self, timers: Sequence[Filled], *, token: str) -> Fired:
         """Put the messages of due timers into the broker's queues, and forget the timers.
@@ -115,46 +107,92 @@ class Firing(ShardBase):
             token: of this call; a repetition with the same one gets the same answer.
         """
         timers = _by_queue(timers)
-        keys, args = self._call(timers, token)
+        keys, args = _fire_call(self.keys, timers, token)
         with self._translated():
             return _fired(timers, self._scripts.fire(keys=keys, args=args))
 
-    def fire_all(self, slices: Iterable[Sequence[Filled]]) -> Iterator[Fired]:
-        """`fire` several slices, each of which is asked for while Redis is busy with the last."""
+    @contextmanager
+    def firing(self) -> Iterator[FiringLine]:
+        """Fire many, of which the next are made while Redis is busy with the last."""
 
-        def calls() -> Iterator[tuple[Sequence[Filled], Call]]:
-            for timers in map(_by_queue, slices):
-                yield timers, self._call(timers, new_token())
+        def again(script: str, call: Call) -> Any:
+            return getattr(self._scripts, script)(keys=call[0], args=call[1])
 
-        def again(call: Call) -> Any:
-            return self._scripts.fire(keys=call[0], args=call[1])
-
-        with self._translated():
-            for timers, answer in answers(self._client, "fire", calls(), again):
-                yield _fired(timers, answer)
+        with self._translated(), line(self._client, again) as found:
+            yield FiringLine(found, self.keys)
 
     def template(self, ref: bytes) -> Template | None:
         """The template of this name; None where it is missing or damaged."""
         with self._translated():
             return run(self.templates.named(ref))
 
-    def _call(self, timers: Sequence[Filled], token: str) -> Call:
-        k = self.keys
-        runs = [(queue, len(list(run))) for queue, run in groupby(timers, attrgetter("queue")) if queue]
-        dues = [timer.due for timer in timers]
-        keys = [
-            *(k.due, k.timers, k.names, k.ids, k.claims, k.answer(token)),
-            *(queue for queue, _ in runs),
-            *(k.trigger(due.member) for due in dues),
-        ]
-        args = [
-            *(token, REMEMBER_MS, "".join("1" if due.expired else "0" for due in dues)),
-            " ".join(str(count) for _, count in runs),
-            *(due.handle for due in dues),
-            *(due.record for due in dues),
-            *(timer.message for timer in timers if timer.queue),
-        ]
-        return keys, args
+
+class FiringLine:
+    """What `Firing` does, several calls of which are on their way at once."""
+
+    def __init__(self, line: Line, keys: Keys) -> None:
+        self._line = line
+        self._keys = keys
+
+    def read_oldest(self) -> None:
+        """Ask for it: what is on its way to be fired has fired by then."""
+        self._line.ask("oldest", _read_call(self._keys), _read)
+
+    def fire(self, timers: Sequence[Filled]) -> None:
+        """Ask for it: `SLICE` at most."""
+        timers = _by_queue(timers)
+        self._line.ask("fire", _fire_call(self._keys, timers, new_token()), partial(_fired, timers))
+
+    @property
+    def slices(self) -> int:
+        """How many are on their way to be fired."""
+        return self._line.asked("fire")
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything is on its way."""
+        return bool(self._line.asked())
+
+    def answer(self) -> Fired | list[Due]:
+        """The next answer, in the order in which they were asked for."""
+        answer: Fired | list[Due] = self._line.answer()
+        return answer
+
+
+def _read_call(keys: Keys) -> Call:
+    return [keys.due, keys.timers], [OLDEST, NEWEST]
+
+
+def _read(told: Any) -> list[Due]:
+    lengths, places, records = told
+    found: list[Due] = []
+    ends = map(int, lengths.split())
+    at = place_at = 0
+    for place_length, length in zip(ends, ends, strict=True):
+        place = places[place_at : place_at + place_length]
+        record = records[at : at + length]
+        at, place_at = at + length, place_at + place_length
+        own = place + record[1 : 1 + HANDLE - PLACE] if place.startswith(COMPACT) else place
+        found.append(Due(member_of(own), own, False, record))
+    return found
+
+
+def _fire_call(k: Keys, timers: Sequence[Filled], token: str) -> Call:
+    runs = [(queue, len(list(run))) for queue, run in groupby(timers, attrgetter("queue")) if queue]
+    dues = [timer.due for timer in timers]
+    keys = [
+        *(k.due, k.timers, k.names, k.ids, k.claims, k.answer(token)),
+        *(queue for queue, _ in runs),
+        *(k.trigger(due.member) for due in dues),
+    ]
+    args = [
+        *(token, REMEMBER_MS, "".join("1" if due.expired else "0" for due in dues)),
+        " ".join(str(count) for _, count in runs),
+        *(due.handle for due in dues),
+        *(due.record for due in dues),
+        *(timer.message for timer in timers if timer.queue),
+    ]
+    return keys, args
 
 
 def _by_queue(timers: Sequence[Filled]) -> Sequence[Filled]:

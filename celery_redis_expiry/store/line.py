@@ -3,56 +3,72 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from redis.exceptions import NoScriptError
 
 from celery_redis_expiry.scripts import known_by, program
 
-T = TypeVar("T")
 #: What a script is called with: keys and arguments.
 Call = tuple[Sequence[Any], Sequence[Any]]
-#: How many calls are on their way at once: while Redis answers one, the next is there already.
-AHEAD = 2
 
 
-def answers(
-    client: Any, script: str, calls: Iterable[tuple[T, Call]], again: Callable[[Call], Any]
-) -> Iterator[tuple[T, Any]]:
-    """What a script answers to each call, in their order.
+class Line:
+    """Asked and answered in one thread: where others wait for answers, each that comes waits for its turn to
+    run Python.
 
-    In one thread: where others wait for answers, each that comes waits for its turn to run Python.
+    Arguments:
+        connection: redis-py's.
+        again: makes a call of a script anew, where the server had forgotten it.
+    """
+
+    def __init__(self, connection: Any, again: Callable[[str, Call], Any]) -> None:
+        self._connection = connection
+        self._again = again
+        self._waiting: deque[tuple[str, Call, Callable[[Any], Any]]] = deque()
+
+    def ask(self, script: str, call: Call, read: Callable[[Any], Any]) -> None:
+        """Send a call on its way.
+
+        Arguments:
+            read: makes of what the script returns what `answer` is to return.
+        """
+        keys, arguments = call
+        self._connection.send_command("EVALSHA", known_by(program(script)), len(keys), *keys, *arguments)
+        self._waiting.append((script, call, read))
+
+    def asked(self, script: str = "") -> int:
+        """How many calls of a script are on their way; without its name, of any."""
+        return sum(1 for name, _, _ in self._waiting if not script or name == script)
+
+    def answer(self) -> Any:
+        """The answer to the oldest call on its way; waits for it."""
+        script, call, read = self._waiting.popleft()
+        try:
+            answer = self._connection.read_response()
+        except NoScriptError:
+            answer = self._again(script, call)
+        return read(answer)
+
+
+@contextmanager
+def line(client: Any, again: Callable[[str, Call], Any]) -> Iterator[Line]:
+    """A line on a connection of its own.
 
     Arguments:
         client: of the server, with a pool of connections.
-        calls: each with what comes back beside its answer; the next is made while the last is on its way.
-        again: makes a call anew where the server had forgotten the script.
+        again: see `Line`.
 
     Raises:
         redis.RedisError: what was on its way may have been done, or not.
     """
-    waiting: deque[tuple[T, Call]] = deque()
-    sha = known_by(program(script))
     with client.client() as single:
-        connection = single.connection
-
-        def receive() -> tuple[T, Any]:
-            told, call = waiting.popleft()
-            try:
-                return told, connection.read_response()
-            except NoScriptError:
-                return told, again(call)
-
+        found = Line(single.connection, again)
         try:
-            for told, (keys, arguments) in calls:
-                connection.send_command("EVALSHA", sha, len(keys), *keys, *arguments)
-                waiting.append((told, (keys, arguments)))
-                if len(waiting) >= AHEAD:
-                    yield receive()
-            while waiting:
-                yield receive()
+            yield found
         finally:
-            if waiting:
+            if found.asked():
                 # answers that nobody will read
-                connection.disconnect()
+                single.connection.disconnect()

@@ -8,6 +8,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -407,7 +408,7 @@ def test_a_damaged_message_poisons_no_queue(bench: Bench, damage: str) -> None:
     bench.raw.hset(bench.shard.keys.timers, place(member), how if isinstance(how, bytes) else how(record))
     bench.in_place.fire(bench.shard, [(member, True), (other, True)])
     left: list[tuple[str, bool]] = []
-    bench.in_place._fire(bench.shard, iter([bench.shard.read_oldest()]), left)
+    bench.in_place._drain(bench.shard, left)
     assert len(left) == 1, "as the index has it, too"
     assert [json.loads(message)["headers"]["id"] for message in bench.queue()] == [other.partition(":")[2]]
 
@@ -507,23 +508,25 @@ def test_of_many_some_must_be_claimed(bench: Bench) -> None:
     assert len(bench.queue()) == 2 * (SLICE + 20)
 
 
-def test_large_messages_are_fired_a_few_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [12, SLICE + 12])
+def test_large_messages_are_fired_a_few_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     """What one command can't carry would never fire, and nothing behind it."""
     monkeypatch.setattr(in_place, "LARGE", 100_000)
     sizes: list[int] = []
-    fire_all = type(bench.shard).fire_all
+    see_to = in_place.InPlace._see_to
 
-    def seen(shard: Shard, slices: Iterator[list[Filled]]) -> Iterator[Fired]:
-        for fired in fire_all(shard, slices):
-            sizes.append(sum(len(timer.message) for timer in fired.timers))
-            yield fired
+    def seen(self: InPlace, shard: Shard, fired: Fired, left: list[tuple[str, bool]]) -> None:
+        sizes.append(sum(len(timer.message) for timer in fired.timers))
+        see_to(self, shard, fired, left)
 
-    monkeypatch.setattr(type(bench.shard), "fire_all", seen)
-    for number in range(12):
+    monkeypatch.setattr(in_place.InPlace, "_see_to", seen)
+    for number in range(count):
         schedule_on_expiry(bench.task.s(number, "x" * 20_000), 0, app=bench.app)
     schedule_on_expiry(bench.task.s("x" * 200_000), 0, app=bench.app)
     assert bench.fire() == []
-    assert len(bench.queue()) == 13
+    assert len(bench.queue()) == count + 1
     assert len(sizes) >= 4
     assert sorted(sizes)[-2] <= 100_000
 
@@ -548,39 +551,45 @@ def test_what_a_decoder_refuses_holds_nobody_up(bench: Bench) -> None:
     assert len(bench.queue()) == 1
 
 
-def test_the_script_is_forgotten_meanwhile(bench: Bench) -> None:
-    many(bench, 4 * SLICE)
-    slices = [bench.due()[start : start + SLICE] for start in range(0, 4 * SLICE, SLICE)]
+def between(monkeypatch: pytest.MonkeyPatch, happens: Callable[[int], None]) -> None:
+    """Let something happen before each slice is made, by its number."""
+    filled, numbers = in_place.InPlace._filled, count()
 
-    def forgetful() -> Iterator[list[Filled]]:
-        bench.in_place._look()
-        for each in slices:
-            yield bench.in_place._filled(bench.shard, bench.shard.read_due(each), [])
-            bench.redis.script_flush()
+    def before(self: InPlace, *arguments: Any) -> list[Filled]:
+        happens(next(numbers))
+        return filled(self, *arguments)
 
-    assert [fired.outcomes for fired in bench.shard.fire_all(forgetful())] == ["f" * SLICE] * 4
-    assert len(bench.queue()) == 4 * SLICE
+    monkeypatch.setattr(in_place.InPlace, "_filled", before)
+
+
+def test_the_scripts_are_forgotten_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are on their way are asked for anew."""
+    monkeypatch.setattr(in_place, "TURN", 30)
+    many(bench, 3 * OLDEST)
+    given = bench.due()[:SLICE]
+    between(monkeypatch, lambda number: bench.redis.script_flush())
+    assert bench.in_place.fire(bench.shard, given) == []
+    assert len(bench.queue()) == len(set(ids(bench))) == 3 * OLDEST
 
 
 def test_the_connection_is_lost_in_the_middle(
-    redis_server: RedisServer, make_bench: Callable[..., Bench]
+    make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is on its way then fires or does not; what had fired does not again, and the rest does."""
+    monkeypatch.setattr(in_place, "TURN", 30)
     bench = make_bench()
     many(bench, 6 * SLICE)
-    slices = [bench.due()[start : start + SLICE] for start in range(0, 6 * SLICE, SLICE)]
-    one_more: list[Fired] = []
+    given = bench.due()[:SLICE]
 
-    def cut_off() -> Iterator[list[Filled]]:
-        bench.in_place._look()
-        for number, each in enumerate(slices):
-            yield bench.in_place._filled(bench.shard, bench.shard.read_due(each), [])
-            if number == 3:
-                bench.redis.client_kill_filter(_type="normal", skipme=True)
+    def cut_off(number: int) -> None:
+        if number == 3:
+            bench.redis.client_kill_filter(_type="normal", skipme=True)
 
-    with pytest.raises(StoreUnreachable):
-        one_more.extend(bench.shard.fire_all(cut_off()))
-    assert len(one_more) < 6
+    with monkeypatch.context() as patched:
+        between(patched, cut_off)
+        with pytest.raises(StoreUnreachable):
+            bench.in_place.fire(bench.shard, given)
+    assert SLICE <= len(bench.queue()) < 6 * SLICE
     assert [*bench.in_place.fire(bench.shard, bench.due())] == []
     assert len(bench.queue()) == len(set(ids(bench))) == 6 * SLICE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +27,8 @@ LOOK_AGAIN, REFUSED = 60.0, 5.0
 ENVELOPES = 2000
 #: Seconds for which what the index tells of is fired before the lanes have their turn.
 TURN = 0.1
+#: How many slices are on their way at once: while Redis fires one, the next is there already.
+AHEAD = 2
 #: Bytes of messages and stored messages that one script gets at most, or those of one timer.
 LARGE = 1_000_000
 OFF = "expiry_fire_in_place is off"
@@ -78,10 +80,12 @@ class InPlace:
         if not self.possible:
             return members
         left: list[tuple[str, bool]] = []
+        seen: set[str] = set()
         try:
-            self._fire(shard, self._given(shard, members), left)
             if len(members) >= SLICE:
-                self._fire(shard, self._oldest(shard, {member for member, _ in left}), left)
+                # first, since it knows what is fresh; and most of the given are among the oldest
+                seen = self._drain(shard, left)
+            self._fire(shard, [member for member in members if member[0] not in seen], left)
         except StoreUnreachable:
             raise
         except StoreFull:
@@ -92,41 +96,51 @@ class InPlace:
             return members
         return left
 
-    # -- what is due, by the slice
-
-    def _given(self, shard: Shard, members: Members) -> Iterator[list[Due]]:
-        for start in range(0, len(members), SLICE):
-            yield shard.read_due(members[start : start + SLICE])
-
-    def _oldest(self, shard: Shard, seen: set[str]) -> Iterator[list[Due]]:
-        """What the index tells of, for a while: it has the oldest, and what has just fallen due.
-
-        Arguments:
-            seen: those that are not to be fired here.
-        """
-        until = time.monotonic() + TURN / len(self._store.shards)
-        while time.monotonic() < until:
-            found = shard.read_oldest()
-            # what is on its way may still stand there; what could not be fired does
-            news = [due for due in found if due.member not in seen]
-            seen.update(due.member for due in news)
-            for start in range(0, len(news), SLICE):
-                yield news[start : start + SLICE]
-            if len(found) < OLDEST or not news:
-                return
-
     # -- firing
 
-    def _fire(self, shard: Shard, dues: Iterable[list[Due]], left: list[tuple[str, bool]]) -> None:
-        """Fire slices; what must be claimed is added to what is `left`."""
-        slices = (part for each in dues for part in _cut(self._filled(shard, each, left)))
-        first = next(slices, None)
-        if first is None:
-            return
-        # the script may have to be sent; and where there is but one slice, a lost connection is tried again
-        self._see_to(shard, shard.fire(first, token=new_token()), left)
-        for fired in shard.fire_all(slices):
-            self._see_to(shard, fired, left)
+    def _fire(self, shard: Shard, members: Members, left: list[tuple[str, bool]]) -> None:
+        """Fire these; what must be claimed is added to what is `left`."""
+        for start in range(0, len(members), SLICE):
+            dues = shard.read_due(members[start : start + SLICE])
+            for part in _cut(self._filled(shard, dues, left)):
+                # alone on its way, a call is tried again where the connection was lost
+                self._see_to(shard, shard.fire(part, token=new_token()), left)
+
+    def _drain(self, shard: Shard, left: list[tuple[str, bool]]) -> set[str]:
+        """Fire what the index tells of, for a while: it has the oldest, and what has just fallen due.
+
+        Returns:
+            What it told of, whether it fired or not.
+        """
+        until = time.monotonic() + TURN / len(self._store.shards)
+        seen: set[str] = set()
+        found: list[Due] | None = shard.read_oldest()
+        with shard.firing() as line:
+
+            def answered() -> list[Due] | None:
+                answer = line.answer()
+                if not isinstance(answer, Fired):
+                    return answer
+                self._see_to(shard, answer, left)
+                return None
+
+            while found is not None:
+                # what was on its way still stood there; what could not be fired does
+                news = [due for due in found if due.member not in seen]
+                seen.update(due.member for due in news)
+                more = bool(news) and len(found) >= OLDEST and time.monotonic() < until
+                found = None
+                for start in range(0, len(news), SLICE):
+                    if more and start + SLICE >= len(news):
+                        # before the last slice is made, so that the next page is there when it is
+                        line.read_oldest()
+                    for part in _cut(self._filled(shard, news[start : start + SLICE], left)):
+                        line.fire(part)
+                        while line.slices >= AHEAD:
+                            found = answered() or found
+                while line.waits and not (more and found):
+                    found = answered() or found
+        return seen
 
     def _filled(self, shard: Shard, dues: Sequence[Due], left: list[tuple[str, bool]]) -> list[Filled]:
         """With the messages that can be made; the others are added to what is left."""
