@@ -60,7 +60,8 @@ def _ours(stage: Site, size: int) -> Mapping[str, float]:
             wait(lambda: queue.count() >= size, due / 1000 + 60, every=0.005)
             drained = time.time() * 1000
             meant = [item for item in steady if item[1] <= drained]
-            wait(lambda: seen.count() >= len(meant), drained / 1000 + 10)
+            labels = {label for label, _ in meant}
+            wait(lambda: labels <= seen.times().keys(), drained / 1000 + 10, every=0.2)
             measured = lateness(meant, seen.times())
         queue.clear()
     return {**measured, "burst": size, "drained": (drained - due) / 1000}
@@ -82,6 +83,7 @@ def _peers(stage: Site, size: int) -> Mapping[str, float]:
 
 def _schedule(stage: Site, due: int, seconds: float, **how: str) -> list[tuple[str, int]]:
     """The steady stream, from the burst's moment on."""
-    items = moments(seconds, due / 1000 - time.time(), STEADY)
+    # of the last round some may still come
+    items = moments(seconds, due / 1000 - time.time(), f"{STEADY}{due}-")
     stage.client.schedule(items, **how)
     return [item for item in items if item[1] > time.time() * 1000]

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
 from celery_redis_expiry.logs import log_fields
-from celery_redis_expiry.store import Recurs, Store
+from celery_redis_expiry.store import SLICE, Recurs, Store
 from celery_redis_expiry.timer import Claimed, Undecodable
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.backoff import backoff
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between attempts to reach the broker: doubled each time, from the first to the second.
 RECONNECT = (0.2, 5.0)
 #: Seconds that a batch should take, since what falls due meanwhile waits: a slow broker gets smaller ones.
-SLICE = 0.1
+TURN = 0.1
 SMALLEST = 20
 #: How many are claimed by one script, which holds Redis for as long as they take.
 TOGETHER = 200
@@ -133,13 +133,14 @@ class Dispatcher(Loop):
 
     def _adapt(self, count: int, took: float) -> None:
         """A slow broker gets smaller batches. One that has few timers says little of those that have many."""
-        size = max(SMALLEST, int(count * SLICE / took))
-        self._size = min(self._batch, size if took > SLICE else max(size, self._size))
+        size = max(SMALLEST, int(count * TURN / took))
+        self._size = min(self._batch, size if took > TURN else max(size, self._size))
 
     def _take(self) -> Batch:
-        # what can't be fired in place is claimed by one script
-        most = self._size if self._in_place.possible else min(self._size, TOGETHER)
-        return Batch(*self._lanes.take(most))
+        # of many that fire in place the index tells, and of what has just fallen due, which is not to wait for
+        # what events told of. What can't be fired in place is claimed by one script
+        most = SLICE if self._in_place.possible else TOGETHER
+        return Batch(*self._lanes.take(min(self._size, most)))
 
     def _dispatch(self, batch: Batch) -> bool:
         """Fire in place what can be; claim, publish, ack the rest.

@@ -80,12 +80,10 @@ class InPlace:
         if not self.possible:
             return members
         left: list[tuple[str, bool]] = []
-        seen: set[str] = set()
         try:
+            self._fire(shard, members, left)
             if len(members) >= SLICE:
-                # first, since it knows what is fresh; and most of the given are among the oldest
-                seen = self._drain(shard, left)
-            self._fire(shard, [member for member in members if member[0] not in seen], left)
+                self._drain(shard, left)
         except StoreUnreachable:
             raise
         except StoreFull:
@@ -106,14 +104,10 @@ class InPlace:
                 # alone on its way, a call is tried again where the connection was lost
                 self._see_to(shard, shard.fire(part, token=new_token()), left)
 
-    def _drain(self, shard: Shard, left: list[tuple[str, bool]]) -> set[str]:
-        """Fire what the index tells of, for a while: it has the oldest, and what has just fallen due.
-
-        Returns:
-            What it told of, whether it fired or not.
-        """
+    def _drain(self, shard: Shard, left: list[tuple[str, bool]]) -> None:
+        """Fire what the index tells of, for a while: it has the oldest, and what has just fallen due."""
         until = time.monotonic() + TURN / len(self._store.shards)
-        seen: set[str] = set()
+        seen = {member for member, _ in left}
         found: list[Due] | None = shard.read_oldest()
         with shard.firing() as line:
 
@@ -140,7 +134,6 @@ class InPlace:
                             found = answered() or found
                 while line.waits and not (more and found):
                     found = answered() or found
-        return seen
 
     def _filled(self, shard: Shard, dues: Sequence[Due], left: list[tuple[str, bool]]) -> list[Filled]:
         """With the messages that can be made; the others are added to what is left."""
