@@ -137,8 +137,8 @@ class Dispatcher(Loop):
         self._size = min(self._batch, size if took > TURN else max(size, self._size))
 
     def _take(self) -> Batch:
-        # of many that fire in place the index tells, and of what has just fallen due, which is not to wait for
-        # what events told of. What can't be fired in place is claimed by one script
+        # of many that fire in place the index tells, as of what has just fallen due, which is not to wait for
+        # those that events told of. What can't be fired in place is claimed by one script
         most = SLICE if self._in_place.possible else TOGETHER
         return Batch(*self._lanes.take(min(self._size, most)))
 

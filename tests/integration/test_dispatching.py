@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 
 from celery_redis_expiry import schedule_many_on_expiry, schedule_on_expiry
-from celery_redis_expiry.store import Shard, store_of
+from celery_redis_expiry.store import SLICE, Shard, store_of
 from celery_redis_expiry.timer import as_datetime
 from celery_redis_expiry.worker.applier import Applier
 from celery_redis_expiry.worker.bounds import Bounds
@@ -280,3 +280,21 @@ def test_a_recurring_timer_is_looked_for_again_after_its_pass(worker: Worker, ov
     assert not worker.lanes.wait(0), "nobody knows of it any more"
     assert hungry[-1:] == [set()], "asked for when it is not taken any more"
     made.cancel()
+
+
+def test_of_what_fires_in_place_a_slice_is_taken_at_once(worker: Worker) -> None:
+    """Events of a burst come in no order: the index, which knows what is fresh, has its turn after each."""
+    taken: list[int] = []
+
+    class Possible:
+        possible = True
+
+        def fire(self, shard: Shard, members: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+            taken.append(len(members))
+            return []
+
+    worker.dispatcher._in_place = Possible()  # type: ignore[assignment]
+    worker.lanes.fire_all(0, [f"token:{number}" for number in range(2 * SLICE + 5)])
+    for _ in range(3):
+        worker.dispatcher.one_pass()
+    assert taken == [SLICE, SLICE, 5]
