@@ -13,7 +13,7 @@ from celery_redis_expiry.store.beat import OWNER, Kept
 from celery_redis_expiry.store.calls import Calls
 from celery_redis_expiry.store.claiming import RECHECK_MS, CalledOff, Claims, Guarded
 from celery_redis_expiry.store.clocked import AsyncClockedLink, AsyncMemoryLink, ClockedLink, MemoryLink
-from celery_redis_expiry.store.firing import OLDEST, SLICE, Due, Filled, Fired, FiringLine
+from celery_redis_expiry.store.firing import OLDEST, SLICE, Due, Filled, Fired
 from celery_redis_expiry.store.link import AnyLink, Link
 from celery_redis_expiry.store.listing import Place
 from celery_redis_expiry.store.purging import Purged, purge
@@ -41,7 +41,6 @@ __all__ = [
     "Due",
     "Filled",
     "Fired",
-    "FiringLine",
     "Guarded",
     "Kept",
     "Link",

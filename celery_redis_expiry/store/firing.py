@@ -135,7 +135,7 @@ class FiringLine:
         self._keys = keys
 
     def read_oldest(self) -> None:
-        """Ask for it: what is on its way to be fired has fired by then."""
+        """Ask for it. What is on its way has fired by then, unless Redis had forgotten the script."""
         self._line.ask("oldest", _read_call(self._keys), _read)
 
     def fire(self, timers: Sequence[Filled]) -> None:

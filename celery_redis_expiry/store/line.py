@@ -65,10 +65,11 @@ def line(client: Any, again: Callable[[str, Call], Any]) -> Iterator[Line]:
         redis.RedisError: what was on its way may have been done, or not.
     """
     with client.client() as single:
-        found = Line(single.connection, again)
+        found, answered = Line(single.connection, again), False
         try:
             yield found
+            answered = not found.asked()
         finally:
-            if found.asked():
-                # answers that nobody will read
+            if not answered:
+                # who gets this connection next would read what is not theirs
                 single.connection.disconnect()

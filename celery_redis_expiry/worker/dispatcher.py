@@ -139,18 +139,23 @@ class Dispatcher(Loop):
     def _take(self) -> Batch:
         # of many that fire in place the index tells, as of what has just fallen due, which is not to wait for
         # those that events told of. What can't be fired in place is claimed by one script
-        most = SLICE if self._in_place.possible else TOGETHER
-        return Batch(*self._lanes.take(min(self._size, most)))
+        in_place = self._in_place.possible
+        # what a slow broker takes says nothing of that
+        most = min(self._batch, SLICE) if in_place else min(self._size, TOGETHER)
+        return Batch(*self._lanes.take(most))
 
-    def _dispatch(self, batch: Batch) -> bool:
+    def _dispatch(self, batch: Batch, *, more: bool = True) -> bool:
         """Fire in place what can be; claim, publish, ack the rest.
+
+        Arguments:
+            more: whether what else is due may be fired in place with it.
 
         Returns:
             Whether some of what was claimed is in the index again, or due anew.
         """
         if batch.asked:
             return self._see_through(batch)
-        left = self._in_place.fire(self._store.shards[batch.shard], batch.taken)
+        left = self._in_place.fire(self._store.shards[batch.shard], batch.taken, more=more)
         self._asked = time.monotonic()
         gave_back = False
         for start in range(0, len(left), TOGETHER):
@@ -189,7 +194,8 @@ class Dispatcher(Loop):
             for claim in where.claim_broken(broken, token=token, lease=self._lease):
                 self._settler.bury(claim, str(claim.stored))
         if occurrences:
-            self._dispatch(Batch(shard, occurrences))
+            # what is due beside them may recur as well, and so on
+            self._dispatch(Batch(shard, occurrences), more=False)
 
     def _look_ahead(self) -> None:
         """Let the next batch be claimed while this one is published; in place nothing is waited for."""

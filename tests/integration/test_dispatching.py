@@ -289,11 +289,12 @@ def test_of_what_fires_in_place_a_slice_is_taken_at_once(worker: Worker) -> None
     class Possible:
         possible = True
 
-        def fire(self, shard: Shard, members: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+        def fire(self, shard: Shard, members: list[Any], *, more: bool) -> list[Any]:
             taken.append(len(members))
             return []
 
     worker.dispatcher._in_place = Possible()  # type: ignore[assignment]
+    worker.dispatcher._size = 40  # for a broker that was slow
     worker.lanes.fire_all(0, [f"token:{number}" for number in range(2 * SLICE + 5)])
     for _ in range(3):
         worker.dispatcher.one_pass()

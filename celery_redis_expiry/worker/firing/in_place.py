@@ -66,10 +66,13 @@ class InPlace:
     def possible(self) -> bool:
         return not self.why_not
 
-    def fire(self, shard: Shard, members: Members) -> Members:
-        """Fire what can be, and return the rest, of which nothing was done.
+    def fire(self, shard: Shard, members: Members, *, more: bool = True) -> Members:
+        """Fire what can be, and return what must be claimed.
 
-        Where it is much, what else the index says is due is fired too.
+        That is all of them where Redis refuses something: of what fired nevertheless a claim finds nothing.
+
+        Arguments:
+            more: whether, where these are many, what else the index says is due may be fired too.
 
         Raises:
             StoreUnreachable: Redis does not answer; what fired nobody knows.
@@ -82,7 +85,7 @@ class InPlace:
         left: list[tuple[str, bool]] = []
         try:
             self._fire(shard, members, left)
-            if len(members) >= SLICE:
+            if more and len(members) >= SLICE:
                 self._drain(shard, left)
         except StoreUnreachable:
             raise
@@ -119,20 +122,21 @@ class InPlace:
                 return None
 
             while found is not None:
-                # what was on its way still stood there; what could not be fired does
-                news = [due for due in found if due.member not in seen]
+                # the last slice was made after this page was asked for; what could not be fired stands there;
+                # and the newest of not many are among the oldest, too
+                news = list({due.member: due for due in found if due.member not in seen}.values())
                 seen.update(due.member for due in news)
-                more = bool(news) and len(found) >= OLDEST and time.monotonic() < until
+                more = len(found) >= OLDEST
                 found = None
                 for start in range(0, len(news), SLICE):
-                    if more and start + SLICE >= len(news):
+                    if more and start + SLICE >= len(news) and time.monotonic() < until:
                         # before the last slice is made, so that the next page is there when it is
                         line.read_oldest()
                     for part in _cut(self._filled(shard, news[start : start + SLICE], left)):
                         line.fire(part)
                         while line.slices >= AHEAD:
                             found = answered() or found
-                while line.waits and not (more and found):
+                while line.waits and not found:
                     found = answered() or found
 
     def _filled(self, shard: Shard, dues: Sequence[Due], left: list[tuple[str, bool]]) -> list[Filled]:
