@@ -43,7 +43,7 @@ def test_it_goes_on_when_mended(
             raw.restore(key, 0, value)
     eventually(lambda: set(fired(site)) >= sane, timeout=30, what=troubled_worker.process.tail)
     settled(site, troubled_worker)
-    # what goes on failing is told of once: whoever still waits would say nothing of what the next round breaks
+    # what goes on failing is told of once: who still waits would say nothing of what the next round breaks
     eventually(lambda: waiting(troubled_worker.log[said:]) == 0, what=troubled_worker.process.tail)
     assert sorted(fired(site)) == sorted(sane)
     text = troubled_worker.log[said:]
