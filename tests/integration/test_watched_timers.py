@@ -66,8 +66,8 @@ def listening(watchers: Watchers) -> Site:
 
 
 def expire(site: Site, key: str = KEY) -> None:
-    """Let a key expire soon. Before Redis 7.2, PEXPIRE reads the clock twice: of one whose millisecond is over by
-    the second time it says that it was deleted, as it was."""
+    """Let a key expire soon. Before Redis 7.2, PEXPIRE reads the clock twice: a key whose millisecond is over by
+    the second time is deleted at once, and has not expired."""
     site.redis.pexpire(key, 50)
 
 
