@@ -66,8 +66,11 @@ def listening(watchers: Watchers) -> Site:
 
 
 def expire(site: Site, key: str = KEY) -> None:
-    """Let a key expire soon. Before Redis 7.2, PEXPIRE reads the clock twice: a key whose millisecond is over by
-    the second time is deleted at once, and has not expired."""
+    """Let a key expire soon.
+
+    Before Redis 7.2, PEXPIRE reads the clock twice. A key whose time is over by then is deleted at once, and
+    has not expired.
+    """
     site.redis.pexpire(key, 50)
 
 
