@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -58,13 +58,9 @@ def _ours(stage: Site, size: int) -> Mapping[str, float]:
         with QueueWatch(stage.place, STEADY) as seen:
             steady = _schedule(stage, due, seconds=10 if size > 50_000 else 3, queue=STEADY)
             wait(lambda: queue.count() >= size, due / 1000 + 60, every=0.005)
-            drained = time.time() * 1000
-            meant = [item for item in steady if item[1] <= drained]
-            labels = {label for label, _ in meant}
-            wait(lambda: labels <= seen.times().keys(), drained / 1000 + 10, every=0.2)
-            measured = lateness(meant, seen.times())
+            measured = _drained(seen, steady, due)
         queue.clear()
-    return {**measured, "burst": size, "drained": (drained - due) / 1000}
+    return {**measured, "burst": size}
 
 
 def _peers(stage: Site, size: int) -> Mapping[str, float]:
@@ -73,12 +69,18 @@ def _peers(stage: Site, size: int) -> Mapping[str, float]:
         due = burst.schedule()
         steady = _schedule(stage, due, seconds=10)
         wait(lambda: seen.count() >= size, due / 1000 + 60)
-        drained = time.time() * 1000
-        meant = [item for item in steady if item[1] <= drained]
-        labels = {label for label, _ in meant}
-        wait(lambda: labels <= seen.times().keys(), drained / 1000 + 10, every=0.2)
-        measured = lateness(meant, seen.times())
-    return {**measured, "burst": size, "drained": (drained - due) / 1000}
+        return {**_drained(seen, steady, due), "burst": size}
+
+
+def _drained(
+    seen: LedgerWatch | QueueWatch, steady: Sequence[tuple[str, int]], due: int
+) -> Mapping[str, float]:
+    """How late those were that fell due until now, when the last of the burst has come."""
+    drained = time.time() * 1000
+    meant = [item for item in steady if item[1] <= drained]
+    labels = {label for label, _ in meant}
+    wait(lambda: labels <= seen.times().keys(), drained / 1000 + 10, every=0.2)
+    return {**lateness(meant, seen.times()), "drained": (drained - due) / 1000}
 
 
 def _schedule(stage: Site, due: int, seconds: float, **how: str) -> list[tuple[str, int]]:
