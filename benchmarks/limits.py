@@ -6,15 +6,17 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
 
+from benchmarks.app import build
 from benchmarks.figures import percentile
+from benchmarks.peers.base import SECOND
 from benchmarks.place import Place
 from benchmarks.steady import lateness, moments
-from benchmarks.watch import QueueWatch, wait
+from benchmarks.watch import LedgerWatch, QueueWatch, wait
 
 #: As many as the package's own batches hold.
 BATCH = 500
@@ -42,17 +44,35 @@ def round_trip(client: redis.Redis, count: int = 2_000) -> Mapping[str, float]:
 
 def sleeper(place: Place, seconds: float, lead: float) -> Mapping[str, float]:
     """A thread that knows every moment by heart, sleeps until it and pushes: nothing is durable."""
-    with QueueWatch(place) as seen, redis.Redis.from_url(place.broker) as client:
-        items = moments(seconds, lead)
+    with redis.Redis.from_url(place.broker) as client:
+        return _asleep(
+            lambda label: client.lpush(place.queue, message(label)), QueueWatch(place), seconds, lead
+        )
 
-        def push() -> None:
+
+def sender(place: Place, seconds: float, lead: float) -> Mapping[str, float]:
+    """The same with `apply_async`, until an ordinary worker, which must be up, runs the job."""
+    task = build(place).tasks["bench.record"]
+    return _asleep(
+        lambda label: task.apply_async((label, SECOND), queue=place.queue), LedgerWatch(place), seconds, lead
+    )
+
+
+def _asleep(
+    send: Callable[[str], object], watch: QueueWatch | LedgerWatch, seconds: float, lead: float
+) -> Mapping[str, float]:
+    with watch as seen:
+        send("first")  # it connects
+        items = moments(seconds, lead, "limit")
+
+        def send_all() -> None:
             for label, due in items:
                 time.sleep(max(0.0, due / 1000 - time.time()))
-                client.lpush(place.queue, message(label))
+                send(label)
 
-        thread = threading.Thread(target=push)
+        thread = threading.Thread(target=send_all)
         thread.start()
-        wait(lambda: seen.count() >= len(items), items[-1][1] / 1000 + 5)
+        wait(lambda: seen.count() > len(items), items[-1][1] / 1000 + 5)
         thread.join(5)
         return lateness(items, seen.times())
 

@@ -85,6 +85,8 @@ def _at(bench: Bench, level: Level) -> list[Row]:
             client = stack.enter_context(stage.store.client())
             sleeper = row("limit-sleep", "limit: sleep, then LPUSH", "limit")
             turns.append((sleeper, partial(limits.sleeper, stage.place, how["seconds"], how["lead"])))
+            sender = row("limit-send", "limit: sleep, then `apply_async`, until the job runs", "limit")
+            turns.append((sender, partial(_send, stage, how)))
             ping = row("limit-ping", "limit: a round trip", "limit")
             turns.append((ping, partial(limits.round_trip, client)))
         return bench.take_turns(turns, 1 if bench.quick else None)
@@ -93,6 +95,11 @@ def _at(bench: Bench, level: Level) -> list[Row]:
 def _turn(stage: Site, roles: tuple[str, ...], watch: Watch, how: Mapping[str, float]) -> Mapping[str, float]:
     with stage.working(roles, watch):
         return {**measure(stage, watch, **how), "waiting": stage.waiting}
+
+
+def _send(stage: Site, how: Mapping[str, float]) -> Mapping[str, float]:
+    with stage.working():
+        return limits.sender(stage.place, how["seconds"], how["lead"])
 
 
 @contextmanager

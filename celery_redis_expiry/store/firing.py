@@ -42,6 +42,12 @@ class Due(NamedTuple):
     record: bytes
 
 
+def due_at(place: bytes, record: bytes) -> Due:
+    """The timer that lies at a place of the index, by its stored message."""
+    own = place + record[1 : 1 + HANDLE - PLACE] if place.startswith(COMPACT) else place
+    return Due(member_of(own), own, False, record)
+
+
 class Filled(NamedTuple):
     """One whose message is made.
 
@@ -172,8 +178,7 @@ def _read(told: Any) -> list[Due]:
         place = places[place_at : place_at + place_length]
         record = records[at : at + length]
         at, place_at = at + length, place_at + place_length
-        own = place + record[1 : 1 + HANDLE - PLACE] if place.startswith(COMPACT) else place
-        found.append(Due(member_of(own), own, False, record))
+        found.append(due_at(place, record))
     return found
 
 

@@ -11,6 +11,7 @@ from kombu.utils.json import dumps
 from celery_redis_expiry.keys import handle, member_of, text
 from celery_redis_expiry.store.base import ShardBase
 from celery_redis_expiry.store.claiming import RECHECK_MS
+from celery_redis_expiry.store.firing import Due, due_at
 from celery_redis_expiry.timer import Claimed, as_ms
 
 #: The longest sleep of a pacer: it covers lost wake-ups, half-open sockets and clock steps.
@@ -29,6 +30,8 @@ class Look:
         due: (member, due) of what is due, oldest first.
         newest: the same of the newest due, where `due` does not hold all.
         parked: members to look at again.
+        next_due: when the next falls due, or None.
+        next: those that do then; not all of them where they are many or large.
     """
 
     now: float
@@ -37,10 +40,14 @@ class Look:
     due: list[tuple[str, int]]
     newest: list[tuple[str, int]]
     parked: list[str]
+    next_due: int | None = None
+    next: Sequence[Due] = ()
 
 
 class Workers(ShardBase):
-    def look(self, worker: str, *, limit: int, newest: int | None = None, parked: int) -> Look:
+    def look(
+        self, worker: str, *, limit: int, newest: int | None = None, parked: int, ahead: int = 0
+    ) -> Look:
         """Read what is due, and announce when this worker's pacer wakes.
 
         Arguments:
@@ -48,16 +55,18 @@ class Workers(ShardBase):
             limit: how many timers at most.
             newest: how many of the newest at most, where there are more than that; by default a quarter.
             parked: how many parked ones at most.
+            ahead: how many at most of those that fall due next.
         """
         k = self.keys
+        newest = newest or max(1, limit // 4)
         with self._translated():
             answer = self._scripts.look(
                 keys=[k.due, k.parked, k.claimed, k.pacers, k.namespace, k.timers],
-                args=[worker, limit, newest or max(1, limit // 4), parked, CAP_MS, STALE_MS, self.shards],
+                args=[worker, limit, newest, parked, CAP_MS, STALE_MS, self.shards, ahead],
             )
         if len(answer) == 1:
             raise self.recut(text(answer[0]))
-        now, wake, lease, due, latest, parked_members = answer
+        now, wake, lease, due, latest, parked_members, coming = answer
         return Look(
             now=int(now) / 1000,
             wake=int(wake),
@@ -65,6 +74,8 @@ class Workers(ShardBase):
             due=_pairs(due),
             newest=_pairs(latest),
             parked=[member_of(value) for value in parked_members],
+            next_due=as_ms(coming[0]) if coming else None,
+            next=[due_at(place, record) for place, record in zip(coming[1::2], coming[2::2], strict=True)],
         )
 
     def touch(self, members: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from celery_redis_expiry.errors import StoreUnavailable, StoreUnreachable
 from celery_redis_expiry.keys import new_token
-from celery_redis_expiry.store import Shard, Store
+from celery_redis_expiry.store import Due, Shard, Store
 from celery_redis_expiry.worker.hearing import Hearing
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.loop import Loop
@@ -27,6 +27,7 @@ class Pacer(Loop):
         sweeps: called for a shard once a minute.
         figures: that count what is recovered.
         direct: whether what is due is handed over at once, and not touched for its event's sake.
+        expect: called with a shard and those that fall due there next, before they do.
     """
 
     name = "pacer"
@@ -42,6 +43,7 @@ class Pacer(Loop):
         sweeps: Sequence[Callable[[Shard], None]],
         figures: Figures,
         direct: Callable[[], bool] = lambda: False,
+        expect: Callable[[int, Sequence[Due]], None] = lambda shard, coming: None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -55,6 +57,7 @@ class Pacer(Loop):
                 sweeps=sweeps,
                 figures=figures,
                 direct=direct,
+                expect=expect,
             )
             for shard in store.shards
         ]

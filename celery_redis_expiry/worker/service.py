@@ -189,6 +189,7 @@ class Service:
             sweeps=(bounds.sweep, pruner.step),
             figures=self.figures,
             direct=lambda: in_place.possible,
+            expect=in_place.expect,
         )
         hearing.poke = pacer.poke
         dispatcher.hungry = pacer.poke

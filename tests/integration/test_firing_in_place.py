@@ -449,6 +449,101 @@ def test_envelopes_of_another_configuration_are_not_used(
     assert template
 
 
+# -- read ahead
+
+
+def soon(bench: Bench, seconds: float = 0.3, **arguments: Any) -> str:
+    """A timer that falls due next, of which that was told; its member."""
+    at = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    schedule_on_expiry(bench.task.s(1), at=at, app=bench.app, **arguments)
+    look = bench.shard.look("bench", limit=10, parked=0, ahead=20)
+    bench.in_place.expect(0, look.next)
+    bench.in_place.expect(0, [])  # by the look that follows
+    [due] = look.next
+    return due.member
+
+
+def wait_due(bench: Bench, member: str) -> None:
+    """Wait until its time has come, on Redis's clock; its trigger key is then gone."""
+    while bench.redis.exists(bench.shard.keys.trigger(member)):
+        time.sleep(0.005)
+
+
+def test_what_falls_due_next_is_told_with_its_message(bench: Bench) -> None:
+    at = (datetime.now(timezone.utc) + timedelta(seconds=60)).replace(microsecond=0)
+    for key in (None, "a", "b"):
+        schedule_on_expiry(bench.task.s(1), at=at, key=key, app=bench.app)
+    schedule_on_expiry(bench.task.s(1), at=at + timedelta(seconds=1), key="later", app=bench.app)
+    schedule_on_expiry(bench.task.s("large" * 4000), at=at, key="large", app=bench.app)
+    look = bench.shard.look("bench", limit=10, parked=0, ahead=20)
+    assert look.next_due == int(at.timestamp() * 1000)
+    assert look.wake == look.next_due + 1
+    assert len(look.next) == 3
+    assert {label_of(due.member) for due in look.next} > {"a", "b"}
+    assert list(look.next) == bench.shard.read_due([(due.member, False) for due in look.next])
+    assert len(bench.shard.look("bench", limit=10, parked=0, ahead=2).next) == 2
+    assert bench.shard.look("bench", limit=10, parked=0).next == []
+
+
+def test_what_was_read_ahead_is_not_read_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = soon(bench)
+    monkeypatch.setattr(Shard, "read_due", lambda *_: pytest.fail("it was read again"))
+    assert bench.in_place.fire(bench.shard, [(member, False)]) == [(member, False)], "its time has not come"
+    assert bench.queue() == []
+    wait_due(bench, member)
+    assert bench.in_place.fire(bench.shard, [(member, True)]) == []
+    assert len(bench.queue()) == 1
+    assert bench.figures.snapshot().by_event.count == 1
+    assert bench.left() == set()
+
+
+def test_what_was_read_ahead_with_others_is_read_again(bench: Bench) -> None:
+    member = soon(bench)
+    schedule_on_expiry(bench.task.s(2), 0, app=bench.app)
+    wait_due(bench, member)
+    assert {due for due, _ in bench.due()} > {member}
+    assert bench.fire() == []
+    assert len(bench.queue()) == 2
+
+
+def test_what_was_read_ahead_and_cancelled(bench: Bench) -> None:
+    member = soon(bench, key="named")
+    assert cancel("named", app=bench.app)
+    assert bench.in_place.fire(bench.shard, [(member, True)]) == []
+    assert bench.queue() == []
+
+
+@pytest.mark.parametrize("key", ["named", None])
+def test_what_was_read_ahead_and_put_off(bench: Bench, key: str | None) -> None:
+    member = soon(bench, key=key)
+    label = label_of(member)
+    if key is None:
+        assert cancel(label, app=bench.app)
+    again = bench.task.s(2) if key else bench.task.s(2).set(task_id=label)
+    schedule_on_expiry(again, 60, key=key, app=bench.app)
+    assert bench.in_place.fire(bench.shard, [(member, False)]) == []
+    assert bench.queue() == []
+    assert get_timer(label, app=bench.app).state == "waiting"
+
+
+def test_what_was_read_ahead_and_changed(bench: Bench) -> None:
+    """The claim sees to what is stored now."""
+    member = soon(bench, key="named")
+    record = bench.raw.hget(bench.shard.keys.timers, member)
+    bench.raw.hset(bench.shard.keys.timers, member, record.replace(b"[1]", b"[2]"))
+    wait_due(bench, member)
+    assert bench.in_place.fire(bench.shard, [(member, False)]) == [(member, False)]
+    assert bench.queue() == []
+
+
+def test_what_was_read_ahead_and_fired_by_another(bench: Bench) -> None:
+    member = soon(bench)
+    wait_due(bench, member)
+    assert bench.another().fire(bench.shard, [(member, False)]) == []
+    assert bench.in_place.fire(bench.shard, [(member, False)]) == []
+    assert len(bench.queue()) == 1
+
+
 # -- all of it or nothing
 
 

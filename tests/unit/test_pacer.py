@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from celery_redis_expiry.store import Look
+from celery_redis_expiry.store import Due, Look
 from celery_redis_expiry.worker.lanes import Lanes
 from celery_redis_expiry.worker.pace import DEAF, GRACE, Pace
 from celery_redis_expiry.worker.reporting.figures import Figures
@@ -23,13 +24,22 @@ class FakeShard:
         self.newest: list[tuple[str, int]] = []
         self.lease: int | None = None
         self.touched: list[str] = []
-        self.asked = 0
+        self.coming: tuple[list[Due], int] = [], 0
+        self.looked: Callable[[], object] = lambda: None
+        self.asked = self.ahead = 0
         self.recovered = 0
         self.figures = Figures()
 
-    def look(self, worker: str, *, limit: int, newest: int, parked: int) -> Look:
-        self.asked = limit
-        return Look(NOW, int(NOW) + 60_000, self.lease, self.due[:limit], self.newest, [])
+    def look(self, worker: str, *, limit: int, newest: int, parked: int, ahead: int) -> Look:
+        self.asked, self.ahead = limit, ahead
+        self.looked()
+        coming, when = self.coming
+        coming = coming[:ahead]
+        return Look(
+            *(NOW, int(NOW) + 60_000, self.lease, self.due[:limit], self.newest, []),
+            next_due=when if coming else None,
+            next=coming,
+        )
 
     def touch(self, members: list[str]) -> None:
         self.touched += members
@@ -176,3 +186,49 @@ def test_where_more_is_due_than_one_look_shows_it_looks_again_soon(parts: Any) -
         lanes.fire(0, str(i))
     began = time.monotonic()
     assert pace.keep() < began + 30
+
+
+def _in_place(parts: Any) -> tuple[Any, Lanes, Pace, list[str]]:
+    """A pace whose timers fire in place, and what it told before of those that come."""
+    shard, lanes, hearing, _ = parts
+    told: list[str] = []
+    pace = Pace(
+        *(shard, lanes, hearing),
+        announced="w",
+        batch=5,
+        sweeps=[],
+        figures=shard.figures,
+        direct=lambda: True,
+        expect=lambda number, coming: told.extend(due.member for due in coming),
+    )
+    return shard, lanes, pace, told
+
+
+def test_in_place_what_falls_due_next_is_handed_over_before_redis_is_asked_for_it(parts: Any) -> None:
+    shard, lanes, pace, told = _in_place(parts)
+    shard.coming = [Due("a", b"a", False, b"..."), Due("b", b"b", False, b"...")], int(NOW) - 1
+    pace.keep()
+    assert told == ["a", "b"]
+    assert lanes.take(10)[1] == [], "it is not due before the clock has moved on"
+    shard.coming = [], 0
+    seen: list[Any] = []
+    shard.looked = lambda: seen.append(lanes.take(10)[1])
+    pace.keep()
+    assert seen == [[("a", False), ("b", False)]], "they were there before the look"
+    pace.keep()
+    assert seen[1:] == [[]], "once"
+
+
+def test_in_place_what_falls_due_next_is_not_handed_over_too_early(parts: Any) -> None:
+    shard, lanes, pace, _ = _in_place(parts)
+    shard.coming = [Due("a", b"a", False, b"...")], int(NOW) + 5_000
+    pace.keep()
+    pace.keep()
+    assert lanes.take(10)[1] == []
+
+
+def test_where_timers_are_published_nothing_is_read_ahead(parts: Any) -> None:
+    shard, _, _, pace = parts
+    shard.coming = [Due("a", b"a", False, b"...")], int(NOW) - 1
+    pace.keep()
+    assert shard.ahead == 0

@@ -59,6 +59,8 @@ class InPlace:
         self._wanted = wanted
         self._channel: Any = None
         self._look_at = 0.0
+        # by shard: what the last two looks told of; told by the pacer's thread
+        self._expected: dict[int, tuple[dict[str, Due], dict[str, Due]]] = {}
         # None: kombu must make the messages
         self._envelopes: dict[bytes, tuple[Template, Envelope] | None] = {}
 
@@ -97,15 +99,33 @@ class InPlace:
             return members
         return left
 
+    def expect(self, shard: int, coming: Sequence[Due]) -> None:
+        """These fall due next, so that they need not be read again when they do; may be called by any thread.
+
+        What becomes of them meanwhile is for the script to see.
+        """
+        last, _ = self._expected.get(shard, ({}, {}))
+        self._expected[shard] = {due.member: due for due in coming}, last
+
     # -- firing
 
     def _fire(self, shard: Shard, members: Members, left: list[tuple[str, bool]]) -> None:
         """Fire these; what must be claimed is added to what is `left`."""
         for start in range(0, len(members), SLICE):
-            dues = shard.read_due(members[start : start + SLICE])
+            dues = self._read(shard, members[start : start + SLICE])
             for part in _cut(self._filled(shard, dues, left)):
                 # alone on its way, a call is tried again where the connection was lost
                 self._see_to(shard, shard.fire(part, token=new_token()), left)
+
+    def _read(self, shard: Shard, members: Members) -> list[Due]:
+        last, before = self._expected.get(shard.number, ({}, {}))
+        dues = []
+        for member, expired in members:
+            due = last.get(member) or before.get(member)
+            if due is None:
+                return shard.read_due(members)
+            dues.append(due._replace(expired=expired))
+        return dues
 
     def _drain(self, shard: Shard, left: list[tuple[str, bool]]) -> None:
         """Fire what the index tells of, for a while: it has the oldest, and what has just fallen due."""
