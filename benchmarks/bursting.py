@@ -52,14 +52,14 @@ class Burst:
             if isinstance(seen, QueueDepth):
                 seen.clear()
             due = self.schedule()
-            came, at = self._follow(seen.count, due)
+            came, at = self._follow(seen.count, due, seen.every if isinstance(seen, QueueDepth) else 0.005)
             if isinstance(seen, QueueDepth):
                 seen.clear()
             elif came >= self.count:
                 at = max(max(times) for times in seen.times().values())
         return {"rate": came / max(0.001, (at - due) / 1000), "arrived": came, "count": self.count}
 
-    def _follow(self, arrived: Callable[[], int], due: int) -> tuple[int, float]:
+    def _follow(self, arrived: Callable[[], int], due: int, every: float) -> tuple[int, float]:
         """How many have come when all have, or when the patience is over; and when that was, ms."""
         came = 0
 
@@ -69,7 +69,7 @@ class Burst:
             return came >= self.count
 
         wait(lambda: time.time() * 1000 >= due, due / 1000 + 1)
-        wait(all_there, due / 1000 + self.patience, every=0.005)
+        wait(all_there, due / 1000 + self.patience, every)
         return min(came, self.count), time.time() * 1000
 
 

@@ -99,11 +99,16 @@ class QueueWatch:
 
 
 class QueueDepth:
-    """How many messages lie in the broker's queue, Redis's or RabbitMQ's; nobody takes them out."""
+    """How many messages lie in the broker's queue, Redis's or RabbitMQ's; nobody takes them out.
+
+    Attributes:
+        every: seconds between two counts. RabbitMQ has work with each, which must not be what is measured.
+    """
 
     def __init__(self, place: Place) -> None:
         self._queue = place.queue
         self._redis = self._amqp = None
+        self.every = 0.02 if place.broker.startswith("amqp") else 0.005
         if place.broker.startswith("amqp"):
             self._amqp = amqp.Connection(place.broker.split("@")[1].rstrip("/"))
         else:
