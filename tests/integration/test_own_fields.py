@@ -107,6 +107,25 @@ def test_answers_that_take_their_time_lose_nothing(
     eventually(lambda: told(listening) == ["item:1"])
 
 
+def test_one_that_is_thought_to_be_due_already_is_told_of_once(
+    listening: Watchers, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of slow answers it takes the earliest time that they may mean; another's event may come after that."""
+    ttls = _FieldSource.ttls
+
+    def slow(source: _FieldSource, keys: Any) -> Any:
+        answer = ttls(source, keys)
+        source.asked -= 0.3
+        return answer
+
+    monkeypatch.setattr(_FieldSource, "ttls", slow)
+    put(redis, "item:1", px=600)
+    put(redis, "item:2", px=800)
+    eventually(lambda: len(listening.ledger()) == 2, timeout=0.5)
+    eventually(lambda: not redis.hexists(KEY, "item:2"))
+    assert settled(listening, redis) == ["item:1", "item:2"]
+
+
 def test_what_is_no_expiry(listening: Watchers, redis: Any) -> None:
     put(redis, "item:deleted", "item:kept", "item:set", px=400)
     put(redis, "item:gone with its key", px=400, key="cart:2")

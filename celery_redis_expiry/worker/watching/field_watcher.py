@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import exceptions as redis_errors
 
@@ -79,6 +79,14 @@ def _ttl(there: Any, ttl: Any) -> int | None:
     return int(ttl[0]) if ttl else -2
 
 
+class _Due(NamedTuple):
+    """When a field is due, ms on Redis's clock, as far as answers tell that took their time: not before
+    `earliest`, nor after `latest`."""
+
+    earliest: int
+    latest: int
+
+
 class _FieldDigest(Digest):
     """What the events of hashes mean for their fields."""
 
@@ -86,7 +94,7 @@ class _FieldDigest(Digest):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.known: dict[bytes, dict[bytes, int]] = {}
+        self.known: dict[bytes, dict[bytes, _Due]] = {}
 
     def digest(self, heard: Sequence[Heard]) -> list[bytes]:
         gone: list[Gone] = []
@@ -111,12 +119,14 @@ class _FieldDigest(Digest):
     def _expired(self, key: bytes, changed: dict[bytes, bool]) -> list[Gone]:
         """The fields that were due and are gone; or are there again, if nothing else was heard of it."""
         now = self._ledger.latest()
-        due = {field: at for field, at in self.known.get(key, {}).items() if at <= now}
+        due = {field: at for field, at in self.known.get(key, {}).items() if at.earliest <= now}
         ttls = self._source.ttls([name_of(key, field) for field in due])
+        then = self._ledger.earliest(self._source.asked)
         told = [
-            Gone(key, "expired", at, missed=at < self.since - BLUR, field=field)
+            Gone(key, "expired", at.earliest, missed=at.earliest < self.since - BLUR, field=field)
             for (field, at), ttl in zip(due.items(), ttls, strict=True)
-            if ttl == -2 or key not in changed
+            # one that goes on until it was due has not expired: its own event is still to come
+            if ttl == -2 or (key not in changed and (ttl is None or ttl < 0 or then + ttl > at.latest))
         ]
         for each in told:
             self.known[key].pop(each.field or b"")
@@ -137,7 +147,7 @@ class _FieldDigest(Digest):
             # one that is gone, and was not due, was deleted; of one that was due an event is still to come
             late = self._ledger.latest()
             known = self.known.get(key, {})
-            lost = [field for field, at in known.items() if field not in set(there) and at > late]
+            lost = [field for field, at in known.items() if field not in set(there) and at.earliest > late]
             names = [name_of(key, field) for field in there]
             found = list(zip(names, self._source.ttls(names), strict=True))
             self.note([*found, *((name_of(key, field), -1) for field in lost)], {})
@@ -145,11 +155,11 @@ class _FieldDigest(Digest):
     def note(self, found: Iterable[tuple[bytes, int | None]], changed: Mapping[bytes, bool]) -> None:
         found = list(found)
         # never later than it is: of what expires before its time, as it is known here, nobody would be told
-        then = self._ledger.earliest(self._source.asked)
+        then, now = self._ledger.earliest(self._source.asked), self._ledger.latest()
         for name, ttl in found:
             key, field = parts_of(name)
             if ttl is not None and ttl >= 0:
-                self.known.setdefault(key, {})[field] = then + ttl
+                self.known.setdefault(key, {})[field] = _Due(then + ttl, now + ttl)
             elif ttl == -1:
                 self.known.get(key, {}).pop(field, None)
         super().note(found, changed)
@@ -182,5 +192,5 @@ class FieldWatcher(Watcher):
         for page in self._ledger.pages():
             for name, due in page:
                 key, field = parts_of(name)
-                self._digest.known.setdefault(key, {})[field] = due
+                self._digest.known.setdefault(key, {})[field] = _Due(due, due)
         super()._catch_up(stream)
