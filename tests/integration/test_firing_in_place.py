@@ -474,6 +474,8 @@ def test_what_falls_due_next_is_told_with_its_message(bench: Bench) -> None:
     for key in (None, "a", "b"):
         schedule_on_expiry(bench.task.s(1), at=at, key=key, app=bench.app)
     schedule_on_expiry(bench.task.s(1), at=at + timedelta(seconds=1), key="later", app=bench.app)
+    assert len(bench.shard.look("bench", limit=10, parked=0, ahead=2).next) == 2
+    assert bench.shard.look("bench", limit=10, parked=0).next == []
     schedule_on_expiry(bench.task.s("large" * 4000), at=at, key="large", app=bench.app)
     look = bench.shard.look("bench", limit=10, parked=0, ahead=20)
     assert look.next_due == int(at.timestamp() * 1000)
@@ -481,8 +483,6 @@ def test_what_falls_due_next_is_told_with_its_message(bench: Bench) -> None:
     assert len(look.next) == 3
     assert {label_of(due.member) for due in look.next} > {"a", "b"}
     assert list(look.next) == bench.shard.read_due([(due.member, False) for due in look.next])
-    assert len(bench.shard.look("bench", limit=10, parked=0, ahead=2).next) == 2
-    assert bench.shard.look("bench", limit=10, parked=0).next == []
 
 
 def test_what_was_read_ahead_is_not_read_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
