@@ -85,6 +85,8 @@ def where(request: pytest.FixtureRequest, shared_redis: Callable[..., RedisServe
 @pytest.fixture
 def clock(project: Project, where: str) -> Iterator[ExpiryClock]:
     with expiry_clock_of(project.app, redis_url=where) as clock:
+        # not before: a Redis that is started for the test takes a while
+        project.began = datetime.now(timezone.utc)
         yield clock
 
 
