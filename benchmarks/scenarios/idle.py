@@ -78,7 +78,7 @@ def _peer(bench: Bench, peer: Peer) -> list[Row]:
 
 def _watch(bench: Bench, watched: list[tuple[Row, Any]]) -> list[Row]:
     """All of them over the same seconds, so that what disturbs one disturbs the others."""
-    seconds = 5.0 if bench.quick else 60.0
+    seconds = 3.0 if bench.quick else 60.0
     time.sleep(CALM)
     for number in range(1 if bench.quick else bench.rounds):
         say(f"  idle for {seconds:.0f} s ({number + 1})")

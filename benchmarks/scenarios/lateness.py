@@ -44,7 +44,7 @@ class Level:
 MAIN = ("countdown", "bare", "bare-tuned")
 # all but one, whose workers run their first job after ten seconds
 SOON = tuple(name for name in PEERS if name != "celery-redis-plus")
-QUICK = (Level(0, who=SOON), Level(2_000, who=("countdown", "bare")))
+QUICK = (Level(0, who=SOON), Level(2_000, who=("countdown",)))
 FULL = (
     *(Level(0), Level(10_000), Level(1_000_000), Level(10_000_000, who=("none",))),
     Level(0, foreign=1_000_000, who=(*MAIN, "celery-redis-plus", "bullmq")),
